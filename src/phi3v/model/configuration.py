@@ -1,0 +1,142 @@
+"""The configuration of Phi-3-Vision: the keys of the published config.json plus `vision_config`.
+
+`Phi3VConfig(**json)` takes a published config.json as it is. The published files leave the image
+tower out, because their code always builds CLIP ViT-L/14 at 336 pixels; here it is the default of
+`vision_config`, and a small model is the same code with smaller numbers.
+"""
+
+import math
+from typing import Any
+
+from huggingface_hub.dataclasses import strict
+from transformers import CLIPVisionConfig, Phi3Config
+from transformers.configuration_utils import SubConfigSpec
+
+# openai/clip-vit-large-patch14-336, the tower that the published code builds unconditionally.
+VIT_L_14_336: dict[str, Any] = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "image_size": 336,
+    "patch_size": 14,
+    "projection_dim": 768,
+}
+
+
+@strict
+class Phi3VConfig(Phi3Config):  # type: ignore[misc]
+    """Configuration of `Phi3VForCausalLM`.
+
+    Everything of `Phi3Config`, and:
+
+    Args:
+        vision_config: CLIP's dimensions; keys that are absent are those of ViT-L/14 at 336 pixels.
+            `image_size` is the side of a crop in pixels and must hold an even number of patches.
+        embd_layer: the published key of the same name; `hd_transform_order` is "sub_glb" or
+            "glb_sub".
+        img_processor: the published key of the same name; `layer_idx` (default -2) counts CLIP's
+            hidden states, `type_feature` (default "patch") drops CLIP's class token.
+
+    Raises:
+        ValueError: a published option that no published model uses and that is not built.
+    """
+
+    model_type = "phi3_v"
+    sub_configs_defaults = {  # noqa: RUF012  (transformers reads this class attribute)
+        "vision_config": SubConfigSpec(CLIPVisionConfig, init_kwargs=VIT_L_14_336)
+    }
+
+    vision_config: dict[str, Any] | CLIPVisionConfig | None = None
+    embd_layer: dict[str, Any] | None = None
+    img_processor: dict[str, Any] | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if isinstance(self.vision_config, dict):
+            self.vision_config = {**VIT_L_14_336, **self.vision_config}
+        super().__post_init__(**kwargs)
+        self._refuse_what_is_not_built()
+
+    def convert_rope_params_to_dict(self, **kwargs: Any) -> dict[str, Any]:
+        """Turns the published rope types "su" and "yarn" into transformers' "longrope"."""
+        published = kwargs.pop("rope_scaling", None) or self.rope_parameters
+        if published:
+            kwargs["rope_scaling"] = self._as_longrope(dict(published))
+        rest: dict[str, Any] = super().convert_rope_params_to_dict(**kwargs)
+        return rest
+
+    def _as_longrope(self, rope: dict[str, Any]) -> dict[str, Any]:
+        kind = rope.pop("type", None)
+        kind = rope.get("rope_type", kind)
+        rope["rope_type"] = "longrope" if kind in ("su", "yarn") else kind
+        if rope["rope_type"] == "longrope":
+            rope["original_max_position_embeddings"] = self.original_max_position_embeddings
+        if kind == "yarn":  # the published code's "yarn" differs from "su" in this factor alone
+            scale = self.max_position_embeddings / self.original_max_position_embeddings
+            rope["attention_factor"] = 0.1 * math.log(scale) + 1.0 if scale > 1 else 1.0
+        return rope
+
+    def _refuse_what_is_not_built(self) -> None:
+        clip = self.vision_config
+        if clip.image_size % (2 * clip.patch_size):
+            raise ValueError(
+                f"vision_config: image_size {clip.image_size} must be a multiple of twice the "
+                f"patch_size {clip.patch_size}, because patches are merged two by two"
+            )
+        layer = self.vision_layer_index
+        if not -clip.num_hidden_layers - 1 <= layer <= clip.num_hidden_layers:
+            raise ValueError(
+                f"img_processor.layer_idx {layer} is not one of the {clip.num_hidden_layers + 1} "
+                "hidden states of the vision tower"
+            )
+        built = {
+            "img_processor.type_feature": (self._option("img_processor", "type_feature"), "patch"),
+            "img_processor.image_dim_out": (
+                self._option("img_processor", "image_dim_out"),
+                clip.hidden_size,
+            ),
+            "embd_layer.use_hd_transform": (self._option("embd_layer", "use_hd_transform"), True),
+            "embd_layer.with_learnable_separator": (
+                self._option("embd_layer", "with_learnable_separator"),
+                True,
+            ),
+            "embd_layer.projection_cls": (self._option("embd_layer", "projection_cls"), "mlp"),
+        }
+        for key, (value, only) in built.items():
+            if value is not None and value != only:
+                raise ValueError(f"{key} is {value!r}, and only {only!r} is built")
+        if self.hd_transform_order not in ("sub_glb", "glb_sub"):
+            raise ValueError(
+                f"embd_layer.hd_transform_order is {self.hd_transform_order!r}, "
+                "and only 'sub_glb' and 'glb_sub' exist"
+            )
+
+    def _option(self, group: str, key: str) -> Any:
+        return (getattr(self, group) or {}).get(key)
+
+    @property
+    def vision_layer_index(self) -> int:
+        """Index of the CLIP hidden state that is the picture's feature; 0 is the embedding."""
+        index = self._option("img_processor", "layer_idx")
+        return -2 if index is None else int(index)
+
+    @property
+    def vision_depth(self) -> int:
+        """Number of CLIP layers that run; the layers above influence nothing."""
+        index = self.vision_layer_index
+        return index if index >= 0 else int(self.vision_config.num_hidden_layers) + 1 + index
+
+    @property
+    def hd_transform_order(self) -> str:
+        """"sub_glb" (crops first, then the overview) or "glb_sub"."""
+        return self._option("embd_layer", "hd_transform_order") or "sub_glb"
+
+    @property
+    def crop_grid(self) -> int:
+        """Tokens along one side of a crop: patches are merged two by two (12 when published)."""
+        return int(self.vision_config.image_size // self.vision_config.patch_size // 2)
+
+    @property
+    def switches_rope(self) -> bool:
+        """Whether rope has short and long factors and switches at the original context length."""
+        return bool(self.rope_parameters["rope_type"] == "longrope")

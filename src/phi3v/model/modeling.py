@@ -1,0 +1,364 @@
+"""Phi-3-Vision as a native transformers model: Phi-3's decoder with pictures in the prompt.
+
+Composed of the decoder layers and CLIP layers that transformers ships, under the parameter names
+of the published checkpoints. In `input_ids` a picture stands as a run of negative ids: -k where
+the prompt says <|image_k|>, as many as the picture has tokens.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import GenerationMixin, PreTrainedModel
+from transformers import initialization as init
+from transformers.cache_utils import Cache, DynamicCache
+from transformers.generation.logits_process import LogitsProcessorList
+from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+from transformers.modeling_utils import slice_logits_to_keep
+from transformers.models.clip.modeling_clip import CLIPAttention, CLIPMLP, CLIPVisionEmbeddings
+from transformers.models.phi3.modeling_phi3 import (
+    Phi3Attention,
+    Phi3DecoderLayer,
+    Phi3RMSNorm,
+    Phi3RotaryEmbedding,
+)
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs, can_return_tuple
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.import_utils import is_torchdynamo_compiling
+from transformers.utils.output_capturing import capture_outputs
+
+from phi3v.model.configuration import Phi3VConfig
+from phi3v.model.placeholders import Pictures, find_pictures
+from phi3v.model.vision import VisionEmbedding
+
+
+class Phi3VPreTrainedModel(PreTrainedModel):
+    """What the two model classes share: abilities, and how fresh weights are drawn."""
+
+    config: Phi3VConfig
+    config_class = Phi3VConfig
+    base_model_prefix = "model"
+    input_modalities = ("image", "text")
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["Phi3DecoderLayer", "CLIPEncoderLayer", "CLIPVisionEmbeddings"]
+    _skip_keys_device_placement = ["past_key_values"]
+    _supports_flash_attn = True
+    _supports_sdpa = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+    _can_record_outputs = {"hidden_states": Phi3DecoderLayer, "attentions": Phi3Attention}
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, VisionEmbedding):
+            init.zeros_(module.glb_GN)
+            init.zeros_(module.sub_GN)
+        elif isinstance(module, CLIPVisionEmbeddings):
+            factor = module.config.initializer_factor
+            init.normal_(module.class_embedding, std=module.embed_dim**-0.5 * factor)
+            std = module.config.initializer_range * factor
+            init.normal_(module.patch_embedding.weight, std=std)
+            init.normal_(module.position_embedding.weight, std=std)
+            init.copy_(module.position_ids, torch.arange(module.num_positions).expand((1, -1)))
+        elif isinstance(module, CLIPAttention | CLIPMLP):
+            _init_clip_layer(module)
+
+
+def _init_clip_layer(module: CLIPAttention | CLIPMLP) -> None:
+    # As CLIP draws them: what writes into the residual stream shrinks with the depth.
+    clip = module.config
+    width = clip.hidden_size**-0.5 * clip.initializer_factor
+    narrow = width * (2 * clip.num_hidden_layers) ** -0.5
+    if isinstance(module, CLIPMLP):
+        stds = {module.fc1: width * 2**-0.5, module.fc2: narrow}
+    else:
+        stds = dict.fromkeys([module.q_proj, module.k_proj, module.v_proj], narrow)
+        stds[module.out_proj] = width
+    for linear, std in stds.items():
+        init.normal_(linear.weight, std=std)
+
+
+class Phi3VModel(Phi3VPreTrainedModel):
+    """Embeddings, pictures and decoder; returns hidden states."""
+
+    def __init__(self, config: Phi3VConfig) -> None:
+        super().__init__(config)
+        self.padding_idx = config.pad_token_id
+        self.vocab_size = config.vocab_size
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, self.padding_idx)
+        self.embed_dropout = nn.Dropout(config.embd_pdrop)
+        self.vision_embed_tokens = VisionEmbedding(config)
+        self.layers = nn.ModuleList(
+            [Phi3DecoderLayer(config, index) for index in range(config.num_hidden_layers)]
+        )
+        self.norm = Phi3RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.rotary_emb = Phi3RotaryEmbedding(config=config)
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        image_sizes: Tensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutputWithPast:
+        """Hidden states of a batch.
+
+        Args:
+            input_ids: (batch, length); negative ids stand for tokens of pictures.
+            attention_mask: (batch, cached length + length), 0 at padding.
+            position_ids: (batch, length); without it positions count on from the cache.
+            past_key_values: keys and values of what came before.
+            inputs_embeds: (batch, length, hidden_size) instead of `input_ids`; holds no pictures.
+            pixel_values: (pictures, crops + 1, 3, side, side), pictures listed row by row.
+            image_sizes: (pictures, 2), padded height and width in pixels.
+            use_cache: whether to return keys and values.
+            **kwargs: flags such as `output_hidden_states` and `output_attentions`.
+
+        Raises:
+            ValueError: not exactly one of `input_ids` and `inputs_embeds`, or pictures and
+                placeholders do not match.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give exactly one of input_ids and inputs_embeds")
+        if inputs_embeds is None:
+            inputs_embeds = self.embed(input_ids, pixel_values, image_sizes)
+        elif pixel_values is not None:
+            raise ValueError("pixel_values needs input_ids: their negative ids say where it goes")
+        if use_cache and past_key_values is None:
+            past_key_values = DynamicCache(config=self.config)
+        if position_ids is None:
+            past = past_key_values.get_seq_length() if past_key_values is not None else 0
+            positions = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device) + past
+            position_ids = positions.unsqueeze(0)
+
+        hidden = self.embed_dropout(inputs_embeds)
+        windowed = self.config.sliding_window is not None
+        make_mask = create_sliding_window_causal_mask if windowed else create_causal_mask
+        mask = make_mask(
+            config=self.config,
+            inputs_embeds=hidden,
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            position_ids=position_ids,
+        )
+        rotation = self.rotary_emb(hidden, position_ids=position_ids)
+        for layer in self.layers[: self.config.num_hidden_layers]:
+            hidden = layer(
+                hidden,
+                attention_mask=mask,
+                position_ids=position_ids,
+                past_key_values=past_key_values,
+                use_cache=use_cache,
+                position_embeddings=rotation,
+                **kwargs,
+            )
+        return BaseModelOutputWithPast(
+            last_hidden_state=self.norm(hidden),
+            past_key_values=past_key_values if use_cache else None,
+        )
+
+    def embed(
+        self, input_ids: Tensor, pixel_values: Tensor | None, image_sizes: Tensor | None
+    ) -> Tensor:
+        """Token embeddings with the pictures' tokens in place; writes into none of its inputs.
+
+        Args:
+            input_ids: (batch, length); negative ids stand for tokens of pictures.
+            pixel_values: (pictures, crops + 1, 3, side, side) or None.
+            image_sizes: (pictures, 2) or None.
+
+        Returns:
+            (batch, length, hidden_size).
+
+        Raises:
+            ValueError: pictures and placeholders do not match.
+        """
+        embeds: Tensor = self.embed_tokens(input_ids.clamp(min=0))
+        if pixel_values is None or len(pixel_values) == 0:
+            if not is_torchdynamo_compiling() and bool((input_ids < 0).any()):
+                raise ValueError("input_ids holds placeholders of pictures, pixel_values is missing")
+            return embeds
+        pictures = self.find_pictures(input_ids, image_sizes)
+        tokens = self.vision_embed_tokens(pixel_values, image_sizes)
+        values = torch.cat(tokens).to(embeds.device, embeds.dtype)
+        return embeds.index_put((pictures.rows, pictures.columns), values)
+
+    def find_pictures(self, input_ids: Tensor, image_sizes: Tensor | None) -> Pictures:
+        """Where the tokens of each picture stand in `input_ids`; see `placeholders`."""
+        if image_sizes is None:
+            raise ValueError("pixel_values came without image_sizes")
+        return find_pictures(input_ids, self.vision_embed_tokens.count_tokens(image_sizes))
+
+
+class Phi3VForCausalLM(Phi3VPreTrainedModel, GenerationMixin):
+    """Phi-3-Vision with its language head."""
+
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
+
+    def __init__(self, config: Phi3VConfig) -> None:
+        super().__init__(config)
+        self.model = Phi3VModel(config)
+        self.vocab_size = config.vocab_size
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        image_sizes: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> CausalLMOutputWithPast:
+        """Logits, and the loss when there are labels.
+
+        Args:
+            input_ids: (batch, length); negative ids stand for tokens of pictures.
+            attention_mask: (batch, cached length + length), 0 at padding.
+            position_ids: (batch, length).
+            past_key_values: keys and values of what came before.
+            inputs_embeds: (batch, length, hidden_size) instead of `input_ids`.
+            pixel_values: (pictures, crops + 1, 3, side, side), pictures listed row by row.
+            image_sizes: (pictures, 2), padded height and width in pixels.
+            labels: (batch, length); shifted by one inside, -100 counts for nothing. Placeholders
+                must be -100.
+            use_cache: whether to return keys and values.
+            logits_to_keep: how many positions from the end, or which, get logits; 0 means all.
+            **kwargs: flags such as `output_hidden_states`, and `num_items_in_batch` for the loss.
+        """
+        outputs = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            pixel_values=pixel_values,
+            image_sizes=image_sizes,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        hidden = slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep)
+        logits = self.lm_head(hidden)
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(
+                logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs
+            )
+        return CausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    def prepare_inputs_for_generation(
+        self,
+        input_ids: Tensor,
+        next_sequence_length: int | None = None,
+        past_key_values: Cache | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        is_first_iteration: bool | None = False,
+        pixel_values: Tensor | None = None,
+        image_sizes: Tensor | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Inputs of one pass: the new tokens, and the pictures whose placeholders are among them.
+
+        When the sequence grows past the original context, rope switches to its long factors; keys
+        in the cache were rotated with the short ones, so the cache is dropped once and the whole
+        prompt runs again, pictures included (as Phi-3.5-vision does).
+        """
+        if self._crosses_rope_boundary(input_ids, past_key_values):
+            past_key_values, next_sequence_length = None, None
+        inputs: dict[str, Any] = super().prepare_inputs_for_generation(
+            input_ids,
+            next_sequence_length=next_sequence_length,
+            past_key_values=past_key_values,
+            attention_mask=attention_mask,
+            inputs_embeds=inputs_embeds,
+            is_first_iteration=is_first_iteration,
+            **kwargs,
+        )
+        new_ids = inputs.get("input_ids")
+        if pixel_values is not None and new_ids is not None and bool((new_ids < 0).any()):
+            pictures = self.model.find_pictures(input_ids, image_sizes)
+            wanted = pictures.within(first_column=input_ids.shape[1] - new_ids.shape[1])
+            inputs["pixel_values"] = pixel_values[wanted]
+            inputs["image_sizes"] = image_sizes[wanted]
+        return inputs
+
+    def _crosses_rope_boundary(self, input_ids: Tensor, cache: Cache | None) -> bool:
+        if cache is None or not self.config.switches_rope:
+            return False
+        boundary = self.config.original_max_position_embeddings
+        return input_ids.shape[1] > boundary and 0 < cache.get_seq_length() <= boundary
+
+    def _expand_inputs_for_generation(
+        self,
+        expand_size: int = 1,
+        is_encoder_decoder: bool = False,
+        input_ids: Tensor | None = None,
+        **model_kwargs: Any,
+    ) -> tuple[Tensor, dict[str, Any]]:
+        # Rows may hold different numbers of pictures: each row's pictures repeat as a block.
+        pixel_values = model_kwargs.pop("pixel_values", None)
+        image_sizes = model_kwargs.pop("image_sizes", None)
+        if pixel_values is not None:
+            order = self.model.find_pictures(input_ids, image_sizes).repeated_by_row(expand_size)
+        input_ids, model_kwargs = super()._expand_inputs_for_generation(
+            expand_size=expand_size,
+            is_encoder_decoder=is_encoder_decoder,
+            input_ids=input_ids,
+            **model_kwargs,
+        )
+        if pixel_values is not None:
+            model_kwargs["pixel_values"] = pixel_values[order]
+            model_kwargs["image_sizes"] = image_sizes[order]
+        return input_ids, model_kwargs
+
+    def _get_logits_processor(self, *args: Any, **kwargs: Any) -> LogitsProcessorList:
+        stand_in = self.config.bos_token_id or 0
+        prompt = kwargs.get("encoder_input_ids")
+        if isinstance(prompt, Tensor) and not prompt.is_floating_point():
+            kwargs["encoder_input_ids"] = prompt.where(prompt >= 0, stand_in)
+        processors = super()._get_logits_processor(*args, **kwargs)
+        return _OnTokenIds(processors, stand_in)
+
+
+class _OnTokenIds(LogitsProcessorList):
+    """Shows logits processors a real token where `input_ids` holds a picture's placeholder.
+
+    Processors index the vocabulary with `input_ids`. The stand-in is <s>: it stands in every prompt
+    anyway, so a repetition penalty on it changes no answer.
+    """
+
+    def __init__(self, processors: LogitsProcessorList, stand_in: int) -> None:
+        super().__init__(processors)
+        self.stand_in = stand_in
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:
+        visible = input_ids.where(input_ids >= 0, self.stand_in)
+        result: Tensor = super().__call__(visible, scores, **kwargs)
+        return result

@@ -1,0 +1,151 @@
+"""A tokenizer with the published structure, trained on texts of one's own.
+
+`train_tokenizer(texts, vocab_size)` gives what a published tokenizer.json gives, in small: the same
+normaliser, byte fallback, template and special tokens, so that a prompt is cut up by the same
+rules. The ids are <unk> 0, <s> 1, </s> 2, the 256 bytes, the printable ASCII characters, merged
+pieces, and last the special tokens of a chat.
+"""
+
+import json
+import string
+from collections.abc import Iterable
+from typing import Any
+
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+SPACE = "\u2581"
+CHAT_TOKENS = ("<|endoftext|>", "<|assistant|>", "<|system|>", "<|end|>", "<|user|>")
+FIRST_TOKENS = ("<unk>", "<s>", "</s>")
+CHARACTERS = SPACE + string.digits + string.ascii_letters + string.punctuation
+# A newline has no piece of its own, published or here: it is the byte <0x0A>.
+BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))
+SMALLEST_VOCABULARY = len(FIRST_TOKENS) + len(BYTES) + len(CHARACTERS) + len(CHAT_TOKENS)
+
+# Plain strings render as published; in a content list a picture is written as its numbered tag.
+CHAT_TEMPLATE = (
+    "{% set count = namespace(image=0) %}"
+    "{% for message in messages %}"
+    "{{ '<|' + message['role'] + '|>' + '\n' }}"
+    "{% if message['content'] is string %}{{ message['content'] }}"
+    "{% else %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}"
+    "{% set count.image = count.image + 1 %}{{ '<|image_' + count.image|string + '|>\n' }}"
+    "{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}{% endif %}"
+    "{{ '<|end|>\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt and messages[-1]['role'] != 'assistant' %}"
+    "{{- '<|assistant|>\n' -}}{% endif %}"
+)
+
+
+def train_tokenizer(
+    texts: Iterable[str], vocab_size: int, model_max_length: int
+) -> PreTrainedTokenizerFast:
+    """Trains a tokenizer on `texts`; the same texts in the same order give the same tokenizer.
+
+    Args:
+        texts: what the vocabulary is learnt from; only runs of ASCII letters are merged, so that
+            digits and punctuation stay pieces of their own.
+        vocab_size: the most ids there may be; fewer when the texts hold fewer words.
+        model_max_length: longest prompt in tokens.
+
+    Raises:
+        ValueError: `vocab_size` has no room for the pieces that are always there.
+    """
+    if vocab_size < SMALLEST_VOCABULARY:
+        raise ValueError(
+            f"vocab_size {vocab_size} is too small: bytes, characters and special tokens alone "
+            f"are {SMALLEST_VOCABULARY}"
+        )
+    merges = learn_merges(texts, vocab_size - SMALLEST_VOCABULARY)
+    pieces = [*FIRST_TOKENS, *BYTES, *CHARACTERS, *("".join(pair) for pair in merges)]
+    tokenizer = Tokenizer.from_str(json.dumps(_tokenizer_json(pieces, merges)))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        eos_token="<|endoftext|>",
+        pad_token="<|endoftext|>",
+        unk_token="<unk>",
+        padding_side="right",
+        clean_up_tokenization_spaces=False,
+        model_max_length=model_max_length,
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def learn_merges(texts: Iterable[str], count: int) -> list[tuple[str, str]]:
+    """At most `count` byte-pair merges of words with the space before them, best first."""
+    learner = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    learner.normalizer = _normalizer()
+    words = Regex(f"{SPACE}?[A-Za-z]+")
+    learner.pre_tokenizer = pre_tokenizers.Split(words, behavior="removed", invert=True)
+    letters = [SPACE, *string.ascii_letters]
+    trainer = trainers.BpeTrainer(
+        vocab_size=len(letters) + count, initial_alphabet=letters, show_progress=False
+    )
+    learner.train_from_iterator(texts, trainer)
+    merges = json.loads(learner.to_str())["model"]["merges"]
+    return [(left, right) for left, right in merges]
+
+
+def _normalizer() -> normalizers.Normalizer:
+    return normalizers.Sequence([normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)])
+
+
+def _tokenizer_json(pieces: list[str], merges: list[tuple[str, str]]) -> dict[str, Any]:
+    bos = {"SpecialToken": {"id": "<s>", "type_id": 0}}
+    text = {"Sequence": {"id": "A", "type_id": 0}}
+    pair = [{"SpecialToken": {"id": "<s>", "type_id": 1}}, {"Sequence": {"id": "B", "type_id": 1}}]
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": _added_tokens(len(pieces)),
+        "normalizer": json.loads(_normalizer().__getstate__()),
+        "pre_tokenizer": None,
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [bos, text],
+            "pair": [bos, text, *pair],
+            "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}},
+        },
+        "decoder": {
+            "type": "Sequence",
+            "decoders": [
+                {"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
+                {"type": "ByteFallback"},
+                {"type": "Fuse"},
+                {"type": "Strip", "content": " ", "start": 1, "stop": 0},
+            ],
+        },
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": "<unk>",
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": True,
+            "byte_fallback": True,
+            "vocab": {piece: index for index, piece in enumerate(pieces)},
+            "merges": [list(pair) for pair in merges],
+        },
+    }
+
+
+def _added_tokens(first_id: int) -> list[dict[str, Any]]:
+    # Published flags: what follows <|assistant|> loses its white space; </s> is no special token.
+    ids = [*enumerate(FIRST_TOKENS), *enumerate(CHAT_TOKENS, start=first_id)]
+    return [
+        {
+            "id": index,
+            "content": token,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": token in ("</s>", "<|assistant|>"),
+            "normalized": False,
+            "special": token != "</s>",
+        }
+        for index, token in ids
+    ]
