@@ -1,0 +1,212 @@
+"""Any CSV file of pictures and texts as a source of examples.
+
+    source = CsvSource("products.csv", group_by=["title"])
+    examples = source.load(task)
+
+In a config: `data=csv data.path=products.csv`. Every row is checked when the file is loaded, and
+all bad rows are reported in one message; `on_error="skip"` leaves them out and logs each.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal
+
+from phi3v.data.csv_table import Row, Table, read_table
+from phi3v.data.example import Example
+from phi3v.data.grouping import united
+from phi3v.data.pictures import open_picture, picture_size
+from phi3v.errors import UserError
+from phi3v.task import Task
+
+log = logging.getLogger(__name__)
+
+_DEFAULT_ID_COLUMN = "product_code"
+_SHOWN_ROWS = 5
+
+
+class CsvSource:
+    """Reads examples from a CSV file with a header.
+
+    Attributes:
+        skipped: After `load`, the reason for each row that `on_error="skip"` left out.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        image_column: str = "local_image_path",
+        id_column: str | None = None,
+        group_by: Sequence[str] | None = None,
+        image_root: str | Path | None = None,
+        columns: dict[str, str] | None = None,
+        delimiter: str = ",",
+        on_error: Literal["raise", "skip"] = "raise",
+        verify_up_to: int = 5000,
+    ) -> None:
+        """Keeps the settings; nothing is read before `load`.
+
+        Args:
+            path: The CSV file, UTF-8.
+            image_column: Holds the picture's path, or several separated by ";".
+            id_column: Names the examples; default `product_code` where there is one, otherwise
+                the row numbers. Equal ids get a suffix and stay in one group.
+            group_by: Columns whose equal values (in any case and spacing) also join rows into
+                one group, so that they never stand on both sides of a split.
+            image_root: What relative picture paths start from; default the CSV file's folder.
+            columns: The CSV column of a task's field, where their names differ.
+            delimiter: What separates the cells.
+            on_error: "raise" refuses bad rows, "skip" leaves them out and logs every one.
+            verify_up_to: Sets with at most so many rows have every picture decoded at loading;
+                of larger ones only the headers are read, and the pixels when their turn comes.
+        """
+        if on_error not in ("raise", "skip"):
+            raise UserError(f"data.on_error must be 'raise' or 'skip', got {on_error!r}")
+        self.path = Path(path)
+        self.image_column = image_column
+        self.id_column = id_column
+        self.group_by = tuple(group_by or ())
+        self.image_root = Path(image_root) if image_root is not None else self.path.parent
+        self.columns = dict(columns or {})
+        self.delimiter = delimiter
+        self.on_error = on_error
+        self.verify_up_to = verify_up_to
+        self.skipped: list[str] = []
+
+    def load(self, task: Task) -> list[Example]:
+        """Reads and checks the whole file.
+
+        Raises:
+            UserError: For a missing, empty or malformed file, a missing column, and, unless rows
+                are skipped, for bad rows: one line with the first of them.
+        """
+        table = read_table(self.path, self.delimiter)
+        fields = self._fields(task)
+        table.require([*fields.values(), self.image_column, *self.group_by])
+        if self.id_column is not None:
+            table.require([self.id_column])
+        good, self.skipped = self._divide(table, task, fields)
+        self._report(len(table.rows))
+        ids = self._ids(table, good)
+        groups = united([self._group_keys(table, row) for row in good])
+        return [
+            Example(
+                id=own_id,
+                images=self._images(row),
+                values=self._values(task, fields, row),
+                group=ids[group],
+                origin=self._origin(row),
+            )
+            for row, own_id, group in zip(good, ids, groups, strict=True)
+        ]
+
+    def describe(self) -> str:
+        """Returns the file's path, and how many rows were skipped."""
+        skipped = f", {len(self.skipped)} bad rows skipped" if self.skipped else ""
+        return f"{self.path}{skipped}"
+
+    def optimum(self, task: Task) -> dict[str, float]:
+        """Returns {}: nobody knows the best attainable error on real data."""
+        return {}
+
+    def _fields(self, task: Task) -> dict[str, str]:
+        """Returns the CSV column of each field that question and answer need."""
+        unknown = [name for name in self.columns if name not in task.columns]
+        if unknown:
+            raise UserError(
+                f"data.columns names {unknown[0]!r}, but the task needs only "
+                f"{', '.join(task.columns)}"
+            )
+        return {name: self.columns.get(name, name) for name in task.columns}
+
+    def _divide(
+        self, table: Table, task: Task, fields: dict[str, str]
+    ) -> tuple[list[Row], list[str]]:
+        """Returns the good rows, and why each of the others is bad."""
+        look = open_picture if len(table.rows) <= self.verify_up_to else picture_size
+
+        def reason(row: Row) -> str | None:
+            return self._reason(row, task, fields, look)
+
+        with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter lock
+            reasons = list(pool.map(reason, table.rows))
+        good = [row for row, why in zip(table.rows, reasons, strict=True) if why is None]
+        return good, [why for why in reasons if why is not None]
+
+    def _reason(
+        self,
+        row: Row,
+        task: Task,
+        fields: dict[str, str],
+        look: Callable[[Path, str], object],
+    ) -> str | None:
+        """Returns what is wrong with a row, beginning with its number, or None."""
+        origin = f"row {row.number}"
+        id_column = self.id_column
+        try:
+            if id_column is not None and not row.cells[id_column]:
+                raise UserError(f"{origin}: the id column {id_column!r} is empty")
+            task.check_values(self._cells(fields, row), origin)
+            if not self._images(row):
+                raise UserError(f"{origin}: no picture in column {self.image_column!r}")
+            for path in self._images(row):
+                look(path, origin)
+        except UserError as error:
+            return str(error)
+        return None
+
+    def _report(self, rows: int) -> None:
+        if not self.skipped:
+            return
+        if self.on_error == "raise" or len(self.skipped) == rows:
+            shown = "; ".join(self.skipped[:_SHOWN_ROWS])
+            more = len(self.skipped) - _SHOWN_ROWS
+            rest = f"; {more} more" if more > 0 else ""
+            raise UserError(
+                f"{self.path}: {len(self.skipped)} of {rows} rows are bad: {shown}{rest}"
+            )
+        for why in self.skipped:
+            log.warning("%s: skipped %s", self.path, why)
+        log.warning("%s: skipped %d of %d rows", self.path, len(self.skipped), rows)
+
+    def _ids(self, table: Table, rows: Sequence[Row]) -> list[str]:
+        """Returns one id a row; what repeats gets the first free suffix -2, -3, ..."""
+        wanted = [self._id(table, row) for row in rows]
+        taken = set(wanted)
+        seen: Counter[str] = Counter()
+        ids = []
+        for name in wanted:
+            seen[name] += 1
+            unique = name if seen[name] == 1 else f"{name}-{seen[name]}"
+            while unique != name and unique in taken:
+                seen[name] += 1
+                unique = f"{name}-{seen[name]}"
+            taken.add(unique)
+            ids.append(unique)
+        return ids
+
+    def _id(self, table: Table, row: Row) -> str:
+        column = self.id_column or _DEFAULT_ID_COLUMN
+        return (row.cells[column] if column in table.columns else "") or f"row-{row.number}"
+
+    def _group_keys(self, table: Table, row: Row) -> list[Hashable]:
+        keys: list[Hashable] = [("id", self._id(table, row))]
+        named = tuple(" ".join(row.cells[column].casefold().split()) for column in self.group_by)
+        if any(named):
+            keys.append(("group_by", named))
+        return keys
+
+    def _images(self, row: Row) -> tuple[Path, ...]:
+        names = (name.strip() for name in row.cells[self.image_column].split(";"))
+        return tuple(self.image_root / name for name in names if name)
+
+    def _cells(self, fields: dict[str, str], row: Row) -> dict[str, str]:
+        return {name: row.cells[column] for name, column in fields.items()}
+
+    def _values(self, task: Task, fields: dict[str, str], row: Row) -> dict[str, str | float]:
+        return task.check_values(self._cells(fields, row), self._origin(row))
+
+    def _origin(self, row: Row) -> str:
+        return f"{self.path.name} row {row.number}"

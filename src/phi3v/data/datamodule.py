@@ -1,0 +1,181 @@
+"""The LightningDataModule: a source becomes loaders of batches for training and evaluation.
+
+    data = ImageTextDataModule(source, task, processor, splits={"train": 0.8, "val": 0.1,
+                               "test": 0.1}, batch_size=8, max_length=4096)
+    data.setup()
+    data.examples["train"], data.splits, print(data.summary())
+    trainer.fit(module, datamodule=data)      # Trainer(use_distributed_sampler=False)
+
+`setup` checks every example: what is wrong with the data is said before the first step.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median_low
+
+import torch
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader
+
+from phi3v.data.batching import LengthBatchSampler
+from phi3v.data.collation import Collator, Mode
+from phi3v.data.dataset import ImageTextDataset, Remembering
+from phi3v.data.encoding import Encoded, Lengths
+from phi3v.data.example import Example, Source
+from phi3v.data.splits import load_splits, make_splits, seeded_rank
+from phi3v.errors import UserError
+from phi3v.model import Phi3VProcessor
+from phi3v.task import Task
+
+
+class ImageTextDataModule(LightningDataModule):
+    """Loads, divides, checks and batches the examples of one source.
+
+    Attributes:
+        examples: After `setup`, the examples of each split by name.
+        splits: After `setup`, the sorted ids of each split.
+        lengths: After `setup`, the lengths of each example by id.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        task: Task,
+        processor: Phi3VProcessor,
+        splits: Mapping[str, float],
+        batch_size: int,
+        max_length: int,
+        eval_batch_size: int | None = None,
+        num_workers: int = 0,
+        seed: int = 0,
+        eval_limit: int | None = None,
+        cache_pictures: int = 0,
+        drop_last: bool = False,
+        splits_file: str | Path | None = None,
+    ) -> None:
+        """Keeps the settings; nothing is read before `setup`.
+
+        Args:
+            source: Where the examples come from.
+            task: What is asked and answered.
+            processor: The model's processor.
+            splits: Share of the rows for "train", "val" and "test".
+            batch_size: Examples a training step and device.
+            max_length: Most tokens of an example: the model's context or less.
+            eval_batch_size: Examples a validation or test step and device; default `batch_size`.
+            num_workers: Processes that decode pictures; 0 decodes in the training process.
+            seed: Fixes the splits and the order of the batches.
+            eval_limit: Validates on so many examples, always the same ones; None on all.
+            cache_pictures: Keeps so many prepared examples in memory.
+            drop_last: Leaves out the examples beyond the last full training batch.
+            splits_file: Reads the splits from here instead of making them.
+        """
+        super().__init__()
+        self.source = source
+        self.task = task
+        self.processor = processor
+        self.fractions = dict(splits)
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size or batch_size
+        self.max_length = max_length
+        self.num_workers = num_workers
+        self.seed = seed
+        self.eval_limit = eval_limit
+        self.drop_last = drop_last
+        self.splits_file = Path(splits_file) if splits_file is not None else None
+        self.examples: dict[str, list[Example]] = {}
+        self.splits: dict[str, list[str]] = {}
+        self.lengths: dict[str, Lengths] = {}
+        self._collators = {mode: self.collator(mode) for mode in ("train", "eval")}
+        self._encode = Remembering(self._collators["train"].encode, cache_pictures)
+
+    def collator(self, mode: Mode) -> Collator:
+        """Returns a collator for this data: "train", "prompt" or "eval"."""
+        return Collator(self.processor, self.task, self.max_length, mode)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Loads, divides and measures the examples; a second call does nothing.
+
+        Raises:
+            UserError: For anything wrong in the data, before anything is trained.
+        """
+        if self.examples:
+            return
+        examples = self.source.load(self.task)
+        by_id = {example.id: example for example in examples}
+        if len(by_id) < len(examples):
+            raise ValueError(f"{self.source.describe()}: the source repeats an example id")
+        measure = self._collators["train"].encode.lengths
+        self.lengths = {example.id: measure(example) for example in examples}
+        if self.splits_file is None:
+            self.splits = make_splits(examples, self.fractions, self.seed)
+        else:
+            self.splits = load_splits(self.splits_file, examples)
+        self.examples = {name: [by_id[i] for i in ids] for name, ids in self.splits.items()}
+
+    def train_dataloader(self) -> DataLoader[Encoded]:
+        """Returns shuffled batches with labels; another order each epoch."""
+        return self._loader(self._examples("train"), "train")
+
+    def val_dataloader(self) -> DataLoader[Encoded]:
+        """Returns batches with labels and, beside them, the prompts for generation."""
+        chosen = self._examples("val")
+        if self.eval_limit is not None:
+            chosen = sorted(chosen, key=lambda example: seeded_rank(example.id, self.seed))
+            chosen = chosen[: self.eval_limit]
+        return self._loader(chosen, "eval")
+
+    def test_dataloader(self) -> DataLoader[Encoded]:
+        """Returns batches like `val_dataloader`, of all test examples."""
+        return self._loader(self._examples("test"), "eval")
+
+    def summary(self) -> str:
+        """Returns a few lines for people: examples a split, and tokens as min, median and max."""
+        lengths = list(self.lengths.values())
+        columns = {
+            "pictures": [one.pictures for one in lengths],
+            "question": [one.question for one in lengths],
+            "answer": [one.answer for one in lengths],
+            "together": [one.total for one in lengths],
+        }
+        sizes = ", ".join(f"{name} {len(rows)}" for name, rows in self.examples.items())
+        tokens = ", ".join(f"{name} {_spread(counts)}" for name, counts in columns.items())
+        return (
+            f"data: {self.source.describe()}\n"
+            f"examples: {sizes}\n"
+            f"tokens an example (min/median/max): {tokens}; limit {self.max_length}"
+        )
+
+    def _examples(self, split: str) -> list[Example]:
+        if split not in self.examples:
+            raise UserError(f"there is no split {split!r}; splits: {', '.join(self.examples)}")
+        return self.examples[split]
+
+    def _loader(self, examples: Sequence[Example], mode: Mode) -> DataLoader[Encoded]:
+        training = mode == "train"
+        sampler = LengthBatchSampler(
+            [self.lengths[example.id].total for example in examples],
+            batch_size=self.batch_size if training else self.eval_batch_size,
+            seed=self.seed,
+            shuffle=training,
+            drop_last=training and self.drop_last,
+            num_replicas=self.trainer.world_size if self.trainer else 1,
+            rank=self.trainer.global_rank if self.trainer else 0,
+        )
+        if training and self.trainer:
+            sampler.set_epoch(self.trainer.current_epoch)
+        return DataLoader(
+            ImageTextDataset(examples, self._encode),
+            batch_sampler=sampler,
+            collate_fn=self._collators[mode].stack,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            # A generator of its own, so that making an iterator takes no number from the global
+            # one: dropout does not depend on how often was validated.
+            generator=torch.Generator().manual_seed(self.seed),
+        )
+
+
+def _spread(counts: Sequence[int]) -> str:
+    return f"{min(counts)}/{median_low(counts)}/{max(counts)}"
