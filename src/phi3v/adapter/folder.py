@@ -1,0 +1,118 @@
+"""An adapter as a folder that other programs read: PEFT's layout, or a whole model's.
+
+    save_adapter(model, "run/adapter")
+    model = load_adapter(base, "run/adapter")
+
+A LoRA becomes `adapter_config.json` and `adapter_model.safetensors` with the key names that the
+same LoRA on the published code would have, so PeftModel.from_pretrained(base, folder) takes it. A
+model that was trained whole becomes a model folder of the published layout (config and
+safetensors; the processor's files are the caller's to add).
+"""
+
+import copy
+import json
+from pathlib import Path
+
+from peft import (
+    LoraConfig,
+    PeftConfig,
+    PeftModel,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from phi3v.adapter.lora import wrap
+from phi3v.adapter.state import check_same_tensors
+from phi3v.errors import UserError
+from phi3v.model import Phi3VForCausalLM
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+MODEL_WEIGHTS = "model.safetensors"
+
+
+def save_adapter(model: nn.Module, folder: str | Path) -> None:
+    """Write what was trained: a PEFT folder for a LoRA, a model folder otherwise."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not isinstance(model, PeftModel):
+        _as_phi3v(model).save_pretrained(folder, max_shard_size="5GB")
+        return
+    tensors = {key: tensor.contiguous() for key, tensor in _adapter_tensors(model).items()}
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    config = copy.deepcopy(model.peft_config["default"])
+    config.inference_mode = True
+    config.save_pretrained(str(folder))
+    _sort_lists(folder / CONFIG)
+
+
+def load_adapter(model: nn.Module, folder: str | Path) -> nn.Module:
+    """Put a saved adapter onto a model and return the model that carries it.
+
+    Args:
+        model: A bare base, which then gets the adapter that the folder describes (frozen), or a
+            model with an adapter of the same settings already attached, which gets its weights.
+        folder: What `save_adapter` or PEFT wrote.
+
+    Raises:
+        UserError: When the folder holds no adapter, or one that does not fit this model.
+    """
+    folder = Path(folder)
+    if not (folder / CONFIG).is_file():
+        _load_whole(model, folder)
+        return model
+    if not (folder / WEIGHTS).is_file():
+        raise UserError(f"{folder}: no {WEIGHTS} beside {CONFIG}; pickled weights are not read")
+    config = PeftConfig.from_pretrained(str(folder))
+    if not isinstance(config, LoraConfig):
+        raise UserError(f"{folder}: holds an adapter of type {config.peft_type}, only LoRA is read")
+    config.inference_mode = True
+    if isinstance(model, PeftModel):
+        _check_same_settings(model.peft_config["default"], config, folder)
+    else:
+        model = wrap(_as_phi3v(model), config)
+    state = load_file(folder / WEIGHTS)
+    check_same_tensors(_adapter_tensors(model), state, f"the weights in {folder}")
+    set_peft_model_state_dict(model, state)
+    return model
+
+
+def _adapter_tensors(model: PeftModel) -> dict[str, Tensor]:
+    # Without the flag PEFT asks the hub whether the base's vocabulary was resized.
+    state: dict[str, Tensor] = get_peft_model_state_dict(model, save_embedding_layers=False)
+    return state
+
+
+def _check_same_settings(here: PeftConfig, there: PeftConfig, folder: Path) -> None:
+    for key in ("r", "lora_alpha", "use_rslora", "use_dora", "bias"):
+        if getattr(here, key) != getattr(there, key):
+            raise UserError(
+                f"{folder}: its {key} is {getattr(there, key)}, the attached adapter's "
+                f"{getattr(here, key)}; attach an adapter with the folder's settings"
+            )
+
+
+def _load_whole(model: nn.Module, folder: Path) -> None:
+    shards = sorted(folder.glob("*.safetensors"))
+    if not shards:
+        raise UserError(f"{folder}: neither {CONFIG} nor {MODEL_WEIGHTS} is there")
+    state = {key: tensor for shard in shards for key, tensor in load_file(shard).items()}
+    model = _as_phi3v(model)
+    check_same_tensors(model.state_dict(), state, f"the weights in {folder}")
+    model.load_state_dict(state)
+
+
+def _as_phi3v(model: nn.Module) -> Phi3VForCausalLM:
+    if isinstance(model, Phi3VForCausalLM):
+        return model
+    raise UserError(f"expected a Phi-3-Vision model, got {type(model).__name__}")
+
+
+def _sort_lists(path: Path) -> None:
+    """Give the lists that PEFT keeps as sets one order, so that equal runs write equal files."""
+    config = json.loads(path.read_text())
+    if isinstance(config["target_modules"], list):
+        config["target_modules"].sort()
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")

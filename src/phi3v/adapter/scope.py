@@ -1,0 +1,86 @@
+"""Which modules of Phi-3-Vision an adapter may touch, by part.
+
+A scope is any selection of the parts "decoder", "projector" and "vision". Names of target modules
+are looked up inside their own part only: "q_proj" exists in CLIP and not in the decoder (which has
+a fused "qkv_proj"), so a name that is searched in the whole model trains the wrong tower without a
+word. Modules whose output nothing reads (CLIP's last layer, its final norm) never count.
+"""
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+from torch import nn
+
+from phi3v.errors import UserError
+from phi3v.model import Phi3VConfig
+from phi3v.model.parts import PARTS, has_no_gradient, part_of
+
+
+def check_scope(scope: Iterable[str]) -> tuple[str, ...]:
+    """Return the scope in the order of the model's parts.
+
+    Raises:
+        UserError: When it is empty or names a part that does not exist.
+    """
+    wanted = (scope,) if isinstance(scope, str) else tuple(scope)
+    for part in wanted:
+        if part not in PARTS:
+            near = get_close_matches(part, PARTS, n=1, cutoff=0.4)
+            hint = f"did you mean '{near[0]}'?" if near else f"the parts are {', '.join(PARTS)}"
+            raise UserError(f"adapter scope: there is no part '{part}'; {hint}")
+    if not wanted:
+        raise UserError(f"adapter scope: empty, name at least one of {', '.join(PARTS)}")
+    return tuple(part for part in PARTS if part in wanted)
+
+
+def linear_names(model: nn.Module, config: Phi3VConfig, part: str) -> list[str]:
+    """Full names of the linear modules of one part that can get a gradient, in model order."""
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear)
+        and part_of(f"{name}.weight") == part
+        and not has_no_gradient(f"{name}.weight", config)
+    ]
+
+
+def resolve_targets(names: Sequence[str], target: str, part: str) -> list[str]:
+    """The modules among `names` that `target` means: a full name or the end of one.
+
+    Raises:
+        UserError: When there is none; the message lists the short names there are.
+    """
+    found = [name for name in names if _ends_with(name, target)]
+    if not found:
+        there = ", ".join(dict.fromkeys(short_name(name) for name in names))
+        raise UserError(f"adapter target '{target}' matches nothing in the {part}; it has: {there}")
+    return found
+
+
+def portable_targets(model: nn.Module, wanted: dict[str, list[str]]) -> list[str]:
+    """The shortest list of names for adapter_config.json that means exactly the wanted modules.
+
+    Readers of PEFT folders match names by their end over the whole model. A short name stays
+    short where that finds the same modules, otherwise its full names are written out.
+
+    Args:
+        model: The base model.
+        wanted: Target as configured -> full names of the modules that it stands for.
+    """
+    everything = [name for name, _ in model.named_modules()]
+    chosen = {name for names in wanted.values() for name in names}
+    written: set[str] = set()
+    for target, names in wanted.items():
+        hits = {name for name in everything if _ends_with(name, target)}
+        written.update([target] if hits <= chosen else names)
+    return sorted(written)
+
+
+def short_name(name: str) -> str:
+    """The last word of a module name, with the word before it where the last is a number."""
+    words = name.split(".")
+    return ".".join(words[-2:]) if words[-1].isdigit() else words[-1]
+
+
+def _ends_with(name: str, target: str) -> bool:
+    return name == target or name.endswith(f".{target}")

@@ -1,0 +1,51 @@
+"""Training whole parts of the model without an adapter, and training nothing.
+
+model = FullFineTuning(scope=["decoder", "projector"]).attach(model)
+model = NoAdapter().attach(model)                                   # to score a bare base
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from phi3v.adapter.scope import check_scope
+from phi3v.model import Phi3VForCausalLM
+from phi3v.model.parts import has_no_gradient, part_of
+
+
+@dataclass(frozen=True)
+class FullFineTuning:
+    """Every weight of the parts in scope trains, in the type that the model was loaded in.
+
+    Load the model in float32 for this: steps of 1e-5 vanish in bfloat16 weights. CLIP's last layer
+    and final norm stay frozen, since nothing reads what they compute.
+
+    Attributes:
+        scope: Parts that train: any of decoder, projector, vision.
+    """
+
+    scope: Sequence[str] = ("decoder",)
+    kind: ClassVar[str] = "full"
+
+    def __post_init__(self) -> None:
+        check_scope(self.scope)
+
+    def attach(self, model: Phi3VForCausalLM) -> Phi3VForCausalLM:
+        """Mark what trains, in place, and freeze everything else."""
+        parts = check_scope(self.scope)
+        for name, parameter in model.named_parameters():
+            trains = part_of(name) in parts and not has_no_gradient(name, model.config)
+            parameter.requires_grad_(trains)
+        return model
+
+
+@dataclass(frozen=True)
+class NoAdapter:
+    """Nothing trains: the base as it is."""
+
+    kind: ClassVar[str] = "none"
+
+    def attach(self, model: Phi3VForCausalLM) -> Phi3VForCausalLM:
+        """Freeze the whole model, in place."""
+        model.requires_grad_(False)
+        return model
