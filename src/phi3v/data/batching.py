@@ -41,7 +41,8 @@ class LengthBatchSampler(Sampler[list[int]]):
             lengths: Tokens of each example.
             batch_size: Most examples of a batch on one rank.
             seed: Together with the epoch it fixes the order.
-            shuffle: False gives every epoch the same batches, shortest first.
+            shuffle: False gives every epoch the same batches, the longest first, so that memory
+                that does not suffice shows at once.
             drop_last: Leaves out the examples beyond the last full round of batches. Otherwise
                 every example comes exactly once an epoch; only where there are fewer examples
                 than batches (more ranks than examples, or one example a batch) some come again.
@@ -98,7 +99,7 @@ class LengthBatchSampler(Sampler[list[int]]):
         count = len(self.lengths)
         used = self.rounds * self.batch_size * self.num_replicas if self.drop_last else count
         if not self.shuffle:
-            return sorted(range(count), key=self.lengths.__getitem__)[:used]
+            return sorted(range(count), key=self.lengths.__getitem__, reverse=True)[:used]
         indices = torch.randperm(count, generator=generator).tolist()[:used]
         pool = _POOL_BATCHES * self.batch_size * self.num_replicas
         return [

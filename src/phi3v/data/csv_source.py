@@ -9,7 +9,7 @@ all bad rows are reported in one message; `on_error="skip"` leaves them out and 
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -18,13 +18,14 @@ from phi3v.data.csv_table import Row, Table, read_table
 from phi3v.data.example import Example
 from phi3v.data.grouping import united
 from phi3v.data.pictures import open_picture, picture_size
+from phi3v.data.refusal import refusal
 from phi3v.errors import UserError
 from phi3v.task import Task
 
 log = logging.getLogger(__name__)
 
 _DEFAULT_ID_COLUMN = "product_code"
-_SHOWN_ROWS = 5
+Values = Mapping[str, str | float]
 
 
 class CsvSource:
@@ -84,22 +85,14 @@ class CsvSource:
         """
         table = read_table(self.path, self.delimiter)
         fields = self._fields(task)
-        table.require([*fields.values(), self.image_column, *self.group_by])
-        if self.id_column is not None:
-            table.require([self.id_column])
-        good, self.skipped = self._divide(table, task, fields)
-        self._report(len(table.rows))
-        ids = self._ids(table, good)
-        groups = united([self._group_keys(table, row) for row in good])
+        id_columns = [self.id_column] if self.id_column is not None else []
+        table.require([*fields.values(), self.image_column, *self.group_by, *id_columns])
+        good = self._good_rows(table, task, fields)
+        ids = _made_unique([self._id(row) for row, _ in good])
+        groups = united([self._group_keys(row) for row, _ in good])
         return [
-            Example(
-                id=own_id,
-                images=self._images(row),
-                values=self._values(task, fields, row),
-                group=ids[group],
-                origin=self._origin(row),
-            )
-            for row, own_id, group in zip(good, ids, groups, strict=True)
+            Example(own_id, self._images(row), values, ids[group], self._origin(row))
+            for (row, values), own_id, group in zip(good, ids, groups, strict=True)
         ]
 
     def describe(self) -> str:
@@ -121,78 +114,66 @@ class CsvSource:
             )
         return {name: self.columns.get(name, name) for name in task.columns}
 
-    def _divide(
+    def _good_rows(
         self, table: Table, task: Task, fields: dict[str, str]
-    ) -> tuple[list[Row], list[str]]:
-        """Returns the good rows, and why each of the others is bad."""
+    ) -> list[tuple[Row, Values]]:
+        """Returns the good rows with their values, and deals with the others."""
         look = open_picture if len(table.rows) <= self.verify_up_to else picture_size
 
-        def reason(row: Row) -> str | None:
-            return self._reason(row, task, fields, look)
+        def check(row: Row) -> Values | UserError:
+            try:
+                return self._checked(row, task, fields, look)
+            except UserError as error:
+                return error
 
         with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter lock
-            reasons = list(pool.map(reason, table.rows))
-        good = [row for row, why in zip(table.rows, reasons, strict=True) if why is None]
-        return good, [why for why in reasons if why is not None]
+            checked = list(zip(table.rows, pool.map(check, table.rows), strict=True))
+        self.skipped = [str(result) for _, result in checked if isinstance(result, UserError)]
+        good = [(row, result) for row, result in checked if not isinstance(result, UserError)]
+        if self.skipped and (self.on_error == "raise" or not good):
+            raise UserError(f"{self.path}: {refusal(self.skipped, len(table.rows))}")
+        for reason in self.skipped:
+            log.warning("%s: skipped %s", self.path, reason)
+        if self.skipped:
+            log.warning("%s: skipped %d of %d rows", self.path, len(self.skipped), len(table.rows))
+        return good
 
-    def _reason(
+    def _checked(
         self,
         row: Row,
         task: Task,
         fields: dict[str, str],
         look: Callable[[Path, str], object],
-    ) -> str | None:
-        """Returns what is wrong with a row, beginning with its number, or None."""
+    ) -> Values:
+        """Returns the values of a good row.
+
+        Raises:
+            UserError: What is wrong with the row, beginning with its number.
+        """
         origin = f"row {row.number}"
-        id_column = self.id_column
-        try:
-            if id_column is not None and not row.cells[id_column]:
-                raise UserError(f"{origin}: the id column {id_column!r} is empty")
-            task.check_values(self._cells(fields, row), origin)
-            if not self._images(row):
-                raise UserError(f"{origin}: no picture in column {self.image_column!r}")
-            for path in self._images(row):
-                look(path, origin)
-        except UserError as error:
-            return str(error)
-        return None
-
-    def _report(self, rows: int) -> None:
-        if not self.skipped:
-            return
-        if self.on_error == "raise" or len(self.skipped) == rows:
-            shown = "; ".join(self.skipped[:_SHOWN_ROWS])
-            more = len(self.skipped) - _SHOWN_ROWS
-            rest = f"; {more} more" if more > 0 else ""
+        if self.id_column is not None and not row.cells[self.id_column]:
+            raise UserError(f"{origin}: the id column {self.id_column!r} is empty")
+        cells = {name: row.cells[column] for name, column in fields.items()}
+        values = task.check_values(cells, origin)
+        images = self._images(row)
+        if not images:
+            raise UserError(f"{origin}: no picture in column {self.image_column!r}")
+        if "://" in row.cells[self.image_column]:
             raise UserError(
-                f"{self.path}: {len(self.skipped)} of {rows} rows are bad: {shown}{rest}"
+                f"{origin}: column {self.image_column!r} holds an address, not a file; fetch the "
+                "pictures first with phi3v.data.fetch_pictures"
             )
-        for why in self.skipped:
-            log.warning("%s: skipped %s", self.path, why)
-        log.warning("%s: skipped %d of %d rows", self.path, len(self.skipped), rows)
+        for path in images:
+            look(path, origin)
+        return values
 
-    def _ids(self, table: Table, rows: Sequence[Row]) -> list[str]:
-        """Returns one id a row; what repeats gets the first free suffix -2, -3, ..."""
-        wanted = [self._id(table, row) for row in rows]
-        taken = set(wanted)
-        seen: Counter[str] = Counter()
-        ids = []
-        for name in wanted:
-            seen[name] += 1
-            unique = name if seen[name] == 1 else f"{name}-{seen[name]}"
-            while unique != name and unique in taken:
-                seen[name] += 1
-                unique = f"{name}-{seen[name]}"
-            taken.add(unique)
-            ids.append(unique)
-        return ids
-
-    def _id(self, table: Table, row: Row) -> str:
+    def _id(self, row: Row) -> str:
         column = self.id_column or _DEFAULT_ID_COLUMN
-        return (row.cells[column] if column in table.columns else "") or f"row-{row.number}"
+        return row.cells.get(column, "") or f"row-{row.number}"
 
-    def _group_keys(self, table: Table, row: Row) -> list[Hashable]:
-        keys: list[Hashable] = [("id", self._id(table, row))]
+    def _group_keys(self, row: Row) -> list[Hashable]:
+        """Returns what joins rows: the id, and the columns to group by unless all are empty."""
+        keys: list[Hashable] = [("id", self._id(row))]
         named = tuple(" ".join(row.cells[column].casefold().split()) for column in self.group_by)
         if any(named):
             keys.append(("group_by", named))
@@ -202,11 +183,21 @@ class CsvSource:
         names = (name.strip() for name in row.cells[self.image_column].split(";"))
         return tuple(self.image_root / name for name in names if name)
 
-    def _cells(self, fields: dict[str, str], row: Row) -> dict[str, str]:
-        return {name: row.cells[column] for name, column in fields.items()}
-
-    def _values(self, task: Task, fields: dict[str, str], row: Row) -> dict[str, str | float]:
-        return task.check_values(self._cells(fields, row), self._origin(row))
-
     def _origin(self, row: Row) -> str:
         return f"{self.path.name} row {row.number}"
+
+
+def _made_unique(wanted: Sequence[str]) -> list[str]:
+    """Returns one id a row; what repeats gets the first free suffix -2, -3, ..."""
+    taken = set(wanted)
+    seen: Counter[str] = Counter()
+    ids = []
+    for name in wanted:
+        seen[name] += 1
+        unique = name if seen[name] == 1 else f"{name}-{seen[name]}"
+        while unique != name and unique in taken:
+            seen[name] += 1
+            unique = f"{name}-{seen[name]}"
+        taken.add(unique)
+        ids.append(unique)
+    return ids

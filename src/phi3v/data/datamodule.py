@@ -19,9 +19,10 @@ from torch.utils.data import DataLoader
 
 from phi3v.data.batching import LengthBatchSampler
 from phi3v.data.collation import Collator, Mode
-from phi3v.data.dataset import ImageTextDataset, Remembering
+from phi3v.data.dataset import ImageTextDataset, OneLineErrors, Remembering
 from phi3v.data.encoding import Encoded, Lengths
 from phi3v.data.example import Example, Source
+from phi3v.data.refusal import refusal
 from phi3v.data.splits import load_splits, make_splits, seeded_rank
 from phi3v.errors import UserError
 from phi3v.model import Phi3VProcessor
@@ -105,8 +106,7 @@ class ImageTextDataModule(LightningDataModule):
         by_id = {example.id: example for example in examples}
         if len(by_id) < len(examples):
             raise ValueError(f"{self.source.describe()}: the source repeats an example id")
-        measure = self._collators["train"].encode.lengths
-        self.lengths = {example.id: measure(example) for example in examples}
+        self.lengths = self._measured(examples)
         if self.splits_file is None:
             self.splits = make_splits(examples, self.fractions, self.seed)
         else:
@@ -146,6 +146,18 @@ class ImageTextDataModule(LightningDataModule):
             f"tokens an example (min/median/max): {tokens}; limit {self.max_length}"
         )
 
+    def _measured(self, examples: Sequence[Example]) -> dict[str, Lengths]:
+        """Returns the lengths of all examples by id, or refuses all that cannot be encoded."""
+        lengths, reasons = {}, []
+        for example in examples:
+            try:
+                lengths[example.id] = self._collators["train"].encode.lengths(example)
+            except UserError as error:
+                reasons.append(str(error))
+        if reasons:
+            raise UserError(refusal(reasons, len(examples)))
+        return lengths
+
     def _examples(self, split: str) -> list[Example]:
         if split not in self.examples:
             raise UserError(f"there is no split {split!r}; splits: {', '.join(self.examples)}")
@@ -157,14 +169,15 @@ class ImageTextDataModule(LightningDataModule):
             [self.lengths[example.id].total for example in examples],
             batch_size=self.batch_size if training else self.eval_batch_size,
             seed=self.seed,
-            shuffle=training,
+            # overfit_batches repeats the first batches of a pass: they have to stay the same ones
+            shuffle=training and not getattr(self.trainer, "overfit_batches", 0),
             drop_last=training and self.drop_last,
             num_replicas=self.trainer.world_size if self.trainer else 1,
             rank=self.trainer.global_rank if self.trainer else 0,
         )
         if training and self.trainer:
             sampler.set_epoch(self.trainer.current_epoch)
-        return DataLoader(
+        return OneLineErrors(
             ImageTextDataset(examples, self._encode),
             batch_sampler=sampler,
             collate_fn=self._collators[mode].stack,

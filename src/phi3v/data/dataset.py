@@ -1,16 +1,18 @@
-"""Examples as a torch data set, and a memory for prepared pictures.
+"""Examples as a torch data set, a memory for prepared pictures, and a loader with clear errors.
 
 encode = Remembering(Encoder(processor, task, max_length), limit=3000)
 dataset = ImageTextDataset(examples, encode)
 dataset[0].input_ids
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from phi3v.data.encoding import Encoded
 from phi3v.data.example import Example
+from phi3v.errors import UserError
 
 
 class ImageTextDataset(Dataset[Encoded]):
@@ -50,3 +52,23 @@ class Remembering:
             if len(self._kept) < self._limit:
                 self._kept[example.id] = encoded
         return encoded
+
+
+class OneLineErrors(DataLoader[Encoded]):
+    """A DataLoader whose workers' errors read like those of the main process.
+
+    torch puts the worker's whole traceback into the message of the error that it raises again.
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        """Yields batches.
+
+        Raises:
+            UserError: As the worker said it.
+        """
+        try:
+            yield from super().__iter__()
+        except UserError as error:
+            last = str(error).strip().splitlines()[-1]
+            name = f"{UserError.__module__}.{UserError.__qualname__}: "
+            raise UserError(last.removeprefix(name)) from None

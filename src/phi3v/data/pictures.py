@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from phi3v.errors import UserError
 
@@ -69,7 +69,8 @@ def _naming(path: Path, origin: str) -> Iterator[None]:
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise nearly every type there is
-        reason = "not a picture" if "cannot identify" in str(error) else str(error)
+        known = isinstance(error, UnidentifiedImageError)
+        reason = "not a picture" if known else " ".join(str(error).split())
         raise UserError(f"{origin}: picture cannot be read: {path} ({reason})") from error
 
 
