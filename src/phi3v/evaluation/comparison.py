@@ -1,0 +1,152 @@
+"""Put the fine-tuned model beside everything it must be better than: the content of metrics.json.
+
+summary = compare(task, rows={"train": 2432, "val": 304, "test": 304}, fine_tuned=...,
+                  baseline=..., optimum=..., base=..., controls={"blank": ..., "shuffled": ...},
+                  intervals=bootstrap(...))
+path.write_text(to_json(summary))
+console.print(terminal_table(summary))
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+from phi3v.evaluation.figures import (
+    HEADLINE,
+    SYSTEMS,
+    kind_of,
+    metric_title,
+    system_title,
+    write_figure,
+)
+from phi3v.evaluation.verdict import Intervals, Metrics, verdict
+from phi3v.metric import direction
+from phi3v.task import Task
+
+SCHEMA = 1
+_TERMINAL_WIDTH = 80
+
+
+def compare(
+    task: Task,
+    *,
+    rows: Mapping[str, int],
+    fine_tuned: Metrics,
+    baseline: Metrics,
+    optimum: Metrics | None = None,
+    base: Metrics | None = None,
+    controls: Mapping[str, Metrics] | None = None,
+    intervals: Intervals | None = None,
+    subject: str = SYSTEMS["fine_tuned"],
+) -> dict[str, Any]:
+    """Collect one evaluation.
+
+    Args:
+        task: the declaration that everything was measured by.
+        rows: how many examples each split has.
+        fine_tuned: the metrics of the model in question, under FieldMetrics' names.
+        baseline: those of the constant answer.
+        optimum: those of the best possible answers, as far as they are known.
+        base: those of the model before training; None when there was no training.
+        controls: those of the model in question on "blank" and "shuffled" pictures.
+        intervals: 95 % intervals of `fine_tuned`.
+        subject: what the model in question is called in tables ("Base model").
+
+    Returns:
+        What stands in metrics.json: plain values with sorted keys, None for what is not a finite
+        number, and nothing that differs between two equal runs.
+    """
+    systems = {"optimum": optimum, "baseline": baseline, "base": base, "fine_tuned": fine_tuned}
+    systems |= {name: (controls or {}).get(name) for name in ("blank", "shuffled")}
+    present: dict[str, Metrics] = {name: values for name, values in systems.items() if values}
+    looks, sentences = verdict(task, present, intervals)
+    summary: dict[str, Any] = _plain(
+        {
+            "schema": SCHEMA,
+            "task": task.name,
+            "subject": subject,
+            "rows": rows,
+            "objective": {
+                "name": task.objective,
+                "direction": direction(task.objective),
+                "value": fine_tuned[task.objective],
+            },
+            "looks": looks,
+            "verdict": sentences,
+            "metrics": {f"test/{name}": value for name, value in fine_tuned.items()},
+            "test": fine_tuned,
+            "test_intervals": intervals or {},
+            "systems": present,
+        }
+    )
+    return summary
+
+
+def to_json(summary: Mapping[str, Any]) -> str:
+    """The text of metrics.json: equal summaries give equal bytes."""
+    return json.dumps(summary, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def terminal_table(summary: Mapping[str, Any]) -> Table:
+    """The before/after table, at most 80 columns wide.
+
+    Args:
+        summary: what `compare` returned, or metrics.json as it was read.
+    """
+    rows = summary["rows"].get("test")
+    title = f"{summary['task']}: test split" + (f" of {rows} rows" if rows else "")
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("", no_wrap=True)
+    names = _columns_that_fit(summary)
+    for name in names:
+        table.add_column("\n".join(_heading(name)), justify="right", no_wrap=True)
+    for system in (name for name in SYSTEMS if name in summary["systems"]):
+        values = summary["systems"][system]
+        cells = [write_figure(name, values.get(name)) for name in names]
+        style = "bold" if system == "fine_tuned" else None
+        table.add_row(_row_title(system, summary), *cells, style=style)
+    return table
+
+
+def _row_title(system: str, summary: Mapping[str, Any]) -> str:
+    title = system_title(system, summary)
+    return f"  {title}" if system in ("blank", "shuffled") else title
+
+
+def _columns_that_fit(summary: Mapping[str, Any]) -> list[str]:
+    """The parse rate, the objective, each field's headline, then other metrics while they fit."""
+    known = list(summary["test"])
+    headlines = [name for name in known if name.rsplit("/", 1)[-1] in HEADLINE.values()]
+    others = [name for name in known if kind_of(name) and name not in headlines]
+    wanted = ["parse_rate", summary["objective"]["name"], *headlines, *others]
+    free = _TERMINAL_WIDTH - 1 - 3 - max(len(_row_title(s, summary)) for s in summary["systems"])
+    chosen = []
+    for name in dict.fromkeys(wanted):
+        figures = [write_figure(name, values.get(name)) for values in summary["systems"].values()]
+        width = 3 + max(map(len, [*_heading(name), *figures]))
+        if width <= free:
+            free -= width
+            chosen.append(name)
+    return sorted(chosen, key=lambda name: (name != "parse_rate", known.index(name)))
+
+
+def _heading(name: str) -> list[str]:
+    """The lines of a column's heading: field and metric, a long field's name cut short."""
+    field = name.rpartition("/")[0]
+    return [field if len(field) <= 16 else f"{field[:15]}…", metric_title(name)]
+
+
+def _plain(value: Any) -> Any:
+    """Sorted dicts, lists and finite floats, as JSON has them."""
+    if isinstance(value, Mapping):
+        return {key: _plain(value[key]) for key in sorted(value)}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,71 @@
+"""How figures, metrics and systems are called and written, alike on the terminal and in the report.
+
+write_figure("full_price/mape", 0.1423)   # "14.2 %"
+metric_title("full_price/within_10_percent")   # "within 10 %"
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from phi3v.task import METRICS
+
+#: The rows of the comparison, in the order in which they are read.
+SYSTEMS: dict[str, str] = {
+    "optimum": "Best possible",
+    "baseline": "Median / majority",
+    "base": "Before training",
+    "fine_tuned": "Fine-tuned",
+    "blank": "blank picture",
+    "shuffled": "shuffled picture",
+}
+
+#: Of each kind of field the one metric to look at first.
+HEADLINE: dict[str, str] = {"text": "token_f1", "label": "accuracy", "number": "mape"}
+
+_TITLES = {
+    "token_f1": "token F1",
+    "macro_f1": "macro F1",
+    "mae": "MAE",
+    "mape": "MAPE",
+    "median_ape": "median APE",
+    "within_10_percent": "within 10 %",
+}
+_IN_UNITS = ("mae", "loss")
+
+
+def metric_title(name: str) -> str:
+    """A metric's name for people, without split and field."""
+    last = name.rsplit("/", 1)[-1]
+    return _TITLES.get(last, last.replace("_", " "))
+
+
+def kind_of(metric: str) -> str:
+    """The kind of field that a metric belongs to, "" for parse rates and losses."""
+    last = metric.rsplit("/", 1)[-1]
+    return next((kind for kind, names in METRICS.items() if last in names), "")
+
+
+def system_title(system: str, summary: Mapping[str, Any]) -> str:
+    """A system's name for people; what was measured may carry a name of its own."""
+    return str(summary["subject"]) if system == "fine_tuned" else SYSTEMS[system]
+
+
+def write_figure(name: str, value: float | None) -> str:
+    """A metric's value for people: shares and relative errors in per cent, the rest in units."""
+    if value is None or not math.isfinite(value):
+        return "—"
+    if name.rsplit("/", 1)[-1] in _IN_UNITS:
+        return write_number(value)
+    percent = 100 * value
+    return f"{percent:.1f} %" if percent < 1000 else f"{write_number(percent)} %"
+
+
+def write_number(value: float) -> str:
+    """A number with about four digits: 0.0123, 12.34, 1,234, 1.2e+09."""
+    size = abs(value)
+    if size >= 1e7 or 0 < size < 1e-3:
+        return f"{value:.2g}"
+    return f"{value:,.0f}" if size >= 1000 else f"{value:.4g}"
