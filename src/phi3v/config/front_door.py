@@ -1,0 +1,109 @@
+"""What happens between the command line and the first heavy import.
+
+    if __name__ == "__main__":
+        enter(main, __file__, "train")
+
+Wrong input is refused in one line with exit status 2 while nothing but Hydra has been imported.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hydra._internal.utils import get_args_parser
+
+from phi3v.config import resolvers
+from phi3v.config.composing import check_command_line
+from phi3v.config.help import help_page
+from phi3v.config.overrides import chosen, read_overrides
+from phi3v.config.saving import base_on_run
+from phi3v.errors import UserError
+
+WRONG_INPUT = 2
+
+
+def enter(program: Callable[[], Any], script: str, name: str) -> None:
+    """Check the command line, then let Hydra run the program.
+
+    Args:
+        program: The function under `@hydra.main`.
+        script: The script's `__file__`; conf/ lies beside it.
+        name: "train" or "eval".
+    """
+    resolvers.register()
+    conf = Path(script).resolve().parent / "conf"
+    try:
+        arguments = read_arguments(sys.argv[1:])
+        if arguments.help:
+            print(help_page(conf, name))
+            return
+        if name == "eval":
+            _follow_run(arguments, conf)
+        if not (arguments.hydra_help or arguments.info or arguments.shell_completion):
+            _check(arguments, conf, name)
+    except UserError as error:
+        refuse(error)
+    # Flags first: Hydra's parser does not find overrides behind a flag that follows overrides.
+    flags = list(sys.argv[1:])
+    for word in arguments.overrides:
+        flags.remove(word)
+    if arguments.config_name:
+        flags += ["--config-name", arguments.config_name]
+    sys.argv[1:] = [*flags, *arguments.overrides]
+    # An error of the program is shown with its own traceback, not with Hydra's summary of it.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    program()
+
+
+def read_arguments(words: list[str]) -> argparse.Namespace:
+    """Divide a command line into Hydra's flags and overrides, in whatever order they come.
+
+    Raises:
+        UserError: When there is a flag that Hydra does not know, or flags exclude each other.
+    """
+
+    def fail(message: str) -> NoReturn:
+        raise UserError(f"{message} (--help says what there is)")
+
+    parser = get_args_parser()
+    parser.error = fail  # type: ignore[method-assign]
+    arguments = parser.parse_intermixed_args(words)
+    modes = ("run", "multirun", "cfg", "shell_completion", "info")
+    chosen = [f"--{mode.replace('_', '-')}" for mode in modes if getattr(arguments, mode)]
+    if len(chosen) > 1:
+        fail(f"{' and '.join(chosen)} exclude each other")
+    return arguments
+
+
+def refuse(error: UserError) -> NoReturn:
+    """Print what the user has to put right, and leave."""
+    print(f"error: {error}", file=sys.stderr)
+    raise SystemExit(WRONG_INPUT)
+
+
+def _follow_run(arguments: argparse.Namespace, conf: Path) -> None:
+    """Put the configuration of the run that `run=` names in the place of eval.yaml's."""
+    words = read_overrides(arguments.overrides)
+    runs = [value for word in words if word.key_or_group == "run" for value in chosen(word)]
+    if runs and runs[0]:
+        groups = {word.key_or_group for word in words if (conf / word.key_or_group).is_dir()}
+        arguments.config_name = base_on_run(str(runs[0]), groups)
+
+
+def _check(arguments: argparse.Namespace, conf: Path, name: str) -> None:
+    words = list(arguments.overrides)
+    if arguments.config_dir:
+        words.append(f"hydra.searchpath=[file://{Path(arguments.config_dir).resolve()}]")
+    if arguments.config_path:
+        conf = (conf.parent / arguments.config_path).resolve()
+    check_command_line(
+        conf,
+        name,
+        words,
+        config_name=arguments.config_name or name,
+        multirun=arguments.multirun or "hydra.mode=MULTIRUN" in words,
+        allow_missing=bool(arguments.cfg),
+    )

@@ -1,0 +1,96 @@
+"""The command line's `key=value` words, checked before Hydra composes anything with them.
+
+words = read_overrides(["experiment=lora_r8,lora_r16", "optimizer.lr=1e-4"])
+for overrides in alternatives(words): ...      # one list for each thing that a sweep may choose
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+from phi3v.config.spelling import nearest
+from phi3v.errors import UserError
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The groups there are and what each offers, for example {"adapter": ["full", "lora"]}."""
+
+    choices: dict[str, list[str]]
+
+    def check(self, word: Override) -> None:
+        """Refuse a choice that its group does not offer.
+
+        Raises:
+            UserError: With the nearest one and all there are.
+        """
+        key = word.key_or_group
+        if key not in self.choices or word.is_delete():
+            return
+        for value in chosen(word):
+            if value is not None and str(value) not in self.choices[key]:
+                raise UserError(self.unknown(key, str(value)))
+
+    def unknown(self, group: str, choice: str) -> str:
+        """The message for a choice that does not exist."""
+        options = self.choices[group]
+        near = nearest(choice, options)
+        hint = f"; did you mean '{near}'?" if near else "."
+        return (
+            f"unknown choice '{choice}' for group '{group}'{hint} There are: {', '.join(options)}"
+        )
+
+
+def read_overrides(words: Sequence[str]) -> list[Override]:
+    """Parse the words.
+
+    Raises:
+        UserError: When one is not of the form that Hydra understands.
+    """
+    parser = OverridesParser.create()
+    parsed = []
+    for word in words:
+        try:
+            parsed.append(parser.parse_override(word))
+        except HydraException:
+            raise UserError(
+                f"cannot read '{word}': write key=value, and quote values with spaces, commas, "
+                "brackets or '=' twice: 'key=\"a, b\"'"
+            ) from None
+    return parsed
+
+
+def chosen(word: Override) -> list[object]:
+    """The values of one word: several when it sweeps or is a list."""
+    if word.is_sweep_override() and word.is_discrete_sweep():
+        return [str(value) for value in word.sweep_string_iterator()]
+    value = word.value()
+    return list(value) if isinstance(value, list) else [value]
+
+
+def alternatives(words: Sequence[Override]) -> Iterator[list[str]]:
+    """What a sweep composes, with every choice at least once but not in every combination.
+
+    Yields:
+        First the first choice of every word, then each other choice beside the first ones. That
+        finds a wrong word in a sweep of thousands of jobs with a handful of compositions.
+    """
+    ways = [_ways(word) for word in words]
+    first = [way[0] for way in ways]
+    yield first
+    for place, way in enumerate(ways):
+        for other in way[1:]:
+            yield [*first[:place], other, *first[place + 1 :]]
+
+
+def _ways(word: Override) -> list[str]:
+    if not word.is_sweep_override():
+        return [str(word.input_line)]
+    prefix = str(word.input_line).partition("=")[0]
+    if word.is_discrete_sweep():
+        return [f"{prefix}={value}" for value in word.sweep_string_iterator()]
+    sweep = word.value()
+    return [f"{prefix}={getattr(sweep, 'start', 0)}"]

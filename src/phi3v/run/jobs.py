@@ -1,0 +1,191 @@
+"""One job: run here, or under `-m` in a fresh process of its own; its outcome in outcome.json.
+
+    jobs.start("train", cfg)
+
+Hydra runs the jobs of a sweep one after the other in one process. Then memory, seeds, loggers and
+process groups of one job would leak into the next, and the processes that Lightning starts for DDP
+would run the whole sweep again. So under `-m` this only starts `python train.py` with the job's own
+overrides and waits. Importing this module imports nothing heavy.
+"""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import traceback
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from phi3v.errors import UserError
+
+OUTCOME = "outcome.json"
+WRONG_INPUT = 2
+# What would tell a job that it is a part of something it is not: ranks, ports, seeds, run ids.
+_INHERITED = {
+    *("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "ROLE_RANK"),
+    *("WORLD_SIZE", "LOCAL_WORLD_SIZE", "ROLE_WORLD_SIZE"),
+    *("MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED", "WANDB_RUN_ID"),
+}
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended.
+
+    Attributes:
+        status: "ok", or "failed" for whatever reason.
+        objective: What the program returned; None when it failed or returns nothing.
+        reason: One line on what went wrong; empty when nothing did.
+    """
+
+    status: Literal["ok", "failed"]
+    objective: float | None = None
+    reason: str = ""
+
+    def write(self, folder: Path) -> None:
+        """Write it in one go, so that nobody ever reads a half of it."""
+        part = folder / f"{OUTCOME}.part"
+        part.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        part.replace(folder / OUTCOME)
+
+    @classmethod
+    def read(cls, folder: Path) -> "Outcome | None":
+        """The outcome in a run directory; None when the job did not get that far."""
+        file = folder / OUTCOME
+        return cls(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+
+
+def start(program: Literal["train", "evaluate"], cfg: DictConfig) -> float | None:
+    """Run `phi3v.run.<program>(cfg)`, in a process of its own when Hydra sweeps.
+
+    Returns:
+        What the program returns; NaN for a job of a sweep that failed.
+
+    Raises:
+        SystemExit: With status 2 after a UserError was printed, outside of sweeps.
+    """
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        return _elsewhere(folder)
+    return _here(program, cfg, folder)
+
+
+def _here(program: Literal["train", "evaluate"], cfg: DictConfig, folder: Path) -> float | None:
+    try:
+        from phi3v import run
+
+        objective = {"train": run.train, "evaluate": run.evaluate}[program](cfg)
+    except BaseException as error:
+        reason = f"{type(error).__name__}: {error}"
+        if isinstance(error, UserError):
+            reason = f"error: {error}"
+            print(reason, file=sys.stderr)
+        _write_to_log(reason if isinstance(error, UserError) else traceback.format_exc())
+        if is_first_process():
+            Outcome("failed", reason=reason.strip().splitlines()[0]).write(folder)
+        if isinstance(error, UserError):
+            raise SystemExit(WRONG_INPUT) from None
+        raise
+    if is_first_process():
+        Outcome("ok", objective).write(folder)
+    return objective
+
+
+def is_first_process(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether this process is the first of its run, by what launchers put into the environment."""
+    ranks = (environment.get(name) for name in ("RANK", "SLURM_PROCID"))
+    rank = next((rank for rank in ranks if rank is not None), None)
+    if rank is not None:
+        return rank == "0"
+    return {environment.get("LOCAL_RANK", "0"), environment.get("NODE_RANK", "0")} == {"0"}
+
+
+def _write_to_log(text: str) -> None:
+    """Put a text into the run's log file; the screen has shown it already."""
+    record = logging.LogRecord(__name__, logging.ERROR, __file__, 0, text, None, None)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(record)
+
+
+def _elsewhere(folder: Path) -> float:
+    hydra = HydraConfig.get()
+    command = job_command(sys.argv, hydra.overrides.task, hydra.overrides.hydra, folder)
+    # Hydra has opened the log file of the job already and its process goes on writing there.
+    status = subprocess.run(command, env=clean_environment(os.environ), check=False).returncode
+    outcome = Outcome.read(folder)
+    if outcome is None or (status != 0 and outcome.status == "ok"):
+        outcome = Outcome("failed", reason=f"the process ended with status {status}")
+        outcome.write(folder)
+    if outcome.status != "ok":
+        log.error("job %s failed: %s (see %s)", hydra.job.num, outcome.reason, folder)
+    return float("nan") if outcome.objective is None else outcome.objective
+
+
+def job_command(argv: list[str], task: list[str], hydra: list[str], folder: Path) -> list[str]:
+    """The command line of one job of a sweep.
+
+    Args:
+        argv: Of the sweep; its script and flags other than `-m` are kept.
+        task: The job's own overrides.
+        hydra: The overrides of Hydra's settings; those of the sweep itself are left out.
+        folder: The job's directory.
+    """
+    flags = get_args_parser().parse_args(argv[1:])
+    kept = {
+        "--config-path": flags.config_path,
+        "--config-name": flags.config_name,
+        "--config-dir": flags.config_dir,
+    }
+    own = [word for word in hydra if not word.lstrip("+~").startswith(_OF_THE_SWEEP)]
+    return [
+        sys.executable,
+        argv[0],
+        *(part for flag, value in kept.items() if value for part in (flag, value)),
+        *task,
+        *own,
+        "hydra.mode=RUN",
+        f"hydra.run.dir='{folder}'",
+    ]
+
+
+_OF_THE_SWEEP = (
+    *("hydra.sweep", "hydra/sweeper", "hydra.launcher", "hydra/launcher"),
+    *("hydra.mode", "hydra.run.", "hydra.callbacks"),
+)
+
+
+def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment without what belongs to the process that starts the job."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name not in _INHERITED and not name.startswith("TORCHELASTIC_")
+    }
+
+
+class SweepEnd(Callback):
+    """Hydra's callback that makes a sweep end with status 1 when one of its jobs failed."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Count the outcomes in the directory of the sweep."""
+        folder = Path(config.hydra.sweep.dir)
+        outcomes = {
+            file.parent.name: Outcome.read(file.parent) for file in folder.glob(f"*/{OUTCOME}")
+        }
+        failed = [name for name, outcome in outcomes.items() if outcome and outcome.status != "ok"]
+        print(f"sweep: {folder}")
+        if failed:
+            print(f"error: {len(failed)} of {len(outcomes)} jobs failed", file=sys.stderr)
+            raise SystemExit(1)
