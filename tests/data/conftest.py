@@ -17,7 +17,6 @@ WORDS = [
     "Product: red scarf, Category: Scarves, Full Price: 470.00",
     "Product: Blue Hiking Boots, Category: Footwear, Full Price: 1290.50",
 ]
-COLUMNS = ["product_code", "title", "category3_code", "full_price", "local_image_path"]
 
 
 @pytest.fixture(scope="session")
@@ -41,17 +40,24 @@ def task() -> Task:
     )
 
 
-def draw(path: Path, size: tuple[int, int] = (60, 40), seed: int = 0) -> Path:
-    """A picture that is different for every seed, top and bottom, left and right."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = Image.new("RGB", size, (seed % 256, seed // 256 % 256, 90))
-    ImageDraw.Draw(image).rectangle((0, 0, size[0] // 2, size[1] // 3), fill=(250, 20, 30))
-    image.save(path)
-    return path
+@pytest.fixture(scope="session")
+def draw() -> Callable[..., Path]:
+    """Draws a picture that differs for every seed, top from bottom and left from right."""
+
+    def draw(path: Path, size: tuple[int, int] = (60, 40), seed: int = 0) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image = Image.new("RGB", size, (seed % 256, seed // 256 % 256, 90))
+        ImageDraw.Draw(image).rectangle((0, 0, size[0] // 2, size[1] // 3), fill=(250, 20, 30))
+        image.save(path)
+        return path
+
+    return draw
 
 
-def shop_rows(count: int) -> list[dict[str, str]]:
-    return [
+@pytest.fixture(scope="session")
+def shop_rows() -> Callable[[int], list[dict[str, str]]]:
+    """Makes rows with answers and pictures of different lengths."""
+    return lambda count: [
         {
             "product_code": f"p{number:03d}",
             "title": f"Scarf number {number}" + " long" * (number % 7),
@@ -63,32 +69,39 @@ def shop_rows(count: int) -> list[dict[str, str]]:
     ]
 
 
-def write_shop(folder: Path, rows: Sequence[dict[str, str]]) -> Path:
-    """Writes a CSV file, and every picture that a row names and that is not there yet."""
-    for number, row in enumerate(rows):
-        path = folder / row["local_image_path"]
-        if not path.exists() and path.suffix == ".png":
-            draw(path, size=(60 + 8 * (number % 9), 40 + 10 * (number % 4)), seed=number)
-    table = folder / "products.csv"
-    write_table(table, list(rows[0]), rows)
-    return table
+@pytest.fixture
+def write_shop(tmp_path: Path, draw: Callable[..., Path]) -> Callable[..., Path]:
+    """Writes products.csv, and every PNG that a row names and that is not there yet."""
+
+    def write(rows: Sequence[dict[str, str]], columns: Sequence[str] | None = None) -> Path:
+        for number, row in enumerate(rows):
+            path = tmp_path / row["local_image_path"]
+            if path.suffix == ".png" and not path.exists():
+                draw(path, size=(60 + 8 * (number % 9), 40 + 10 * (number % 4)), seed=number)
+        write_table(tmp_path / "products.csv", list(columns or rows[0]), rows)
+        return tmp_path / "products.csv"
+
+    return write
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Callable[[int], Path]:
-    return lambda count: write_shop(tmp_path, shop_rows(count))
+def shop(write_shop, shop_rows) -> Callable[[int], Path]:
+    """Writes a shop of so many products."""
+    return lambda count: write_shop(shop_rows(count))
 
 
 @pytest.fixture
-def example(tmp_path: Path) -> Callable[..., Example]:
+def example(tmp_path: Path, draw: Callable[..., Path]) -> Callable[..., Example]:
     """Makes one example whose pictures have the given sizes."""
 
-    def make(id: str = "a", sizes: Sequence[tuple[int, int]] = ((60, 40),), **values) -> Example:
+    def make(
+        own_id: str = "a", sizes: Sequence[tuple[int, int]] = ((60, 40),), **values: str | float
+    ) -> Example:
         images = tuple(
-            draw(tmp_path / f"{id}-{number}.png", size, seed=number + len(id))
+            draw(tmp_path / f"{own_id}-{number}.png", size, seed=number + len(own_id))
             for number, size in enumerate(sizes)
         )
-        fields = {"title": "red scarf", "category3_code": "Scarves", "full_price": 470.0}
-        return Example(id, images, fields | values, group=id, origin=f"shop.csv row {len(id) + 6}")
+        fields = {"title": "red scarf", "category3_code": "Scarves", "full_price": 470.0} | values
+        return Example(own_id, images, fields, own_id, f"shop.csv row {len(own_id) + 6}")
 
     return make
