@@ -1,19 +1,31 @@
-"""Where a model comes from: a published checkpoint, or nothing but a configuration and texts."""
+"""Where a model comes from: a checkpoint folder or hub id, or nothing but a configuration and texts.
 
+    loaded = Checkpoint("assets/tiny").load()
+    loaded.model.generate(**loaded.processor(text=prompt, images=[picture]))
+
+A checkpoint is what Microsoft publishes and what `save` writes: config.json, safetensors,
+tokenizer.json and preprocessor_config.json or processor_config.json. No code in it is ever run.
+"""
+
+import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedTokenizerFast
 
 from phi3v.errors import UserError
 from phi3v.model.configuration import Phi3VConfig
 from phi3v.model.image_processing import Phi3VImageProcessor
 from phi3v.model.modeling import Phi3VForCausalLM
 from phi3v.model.processing import Phi3VProcessor
-from phi3v.model.tokenization import train_tokenizer
+from phi3v.model.tokenization import CHAT_TOKENS, train_tokenizer
 
 Texts = Callable[[], Iterable[str]]
+DTYPES = ("float32", "bfloat16", "float16")
+ATTENTIONS = ("sdpa", "eager", "flash_attention_2", "flex_attention")
 
 
 @dataclass
@@ -23,10 +35,116 @@ class Loaded:
     model: Phi3VForCausalLM
     processor: Phi3VProcessor
 
+    def save(self, folder: str | Path) -> None:
+        """Writes a folder that `Checkpoint` loads, in the published layout."""
+        self.model.save_pretrained(folder)
+        self.processor.save_pretrained(folder)
+
+
+@dataclass
+class Checkpoint:
+    """A checkpoint in the published layout.
+
+    Args:
+        path: a folder, or a hub id such as "microsoft/Phi-3.5-vision-instruct".
+        revision: branch, tag or commit of a hub id; pin one to get the same weights tomorrow.
+        num_crops: overrides how many crops a picture may have.
+        dtype: of the weights in memory.
+        attn_implementation: "sdpa", "eager", "flash_attention_2" or "flex_attention".
+        gradient_checkpointing: trades time for memory in training.
+        learning_rate: what to train this model with, by kind of adapter ("lora", "full").
+    """
+
+    path: str
+    revision: str | None = None
+    num_crops: int | None = None
+    dtype: str = "float32"
+    attn_implementation: str = "sdpa"
+    gradient_checkpointing: bool = False
+    learning_rate: dict[str, float] = field(default_factory=dict)
+
+    def load(self, texts: Texts | None = None) -> Loaded:
+        """Loads model and processor; every weight must be there, and none may be left over.
+
+        Args:
+            texts: not used: a checkpoint brings its tokenizer.
+
+        Raises:
+            UserError: something is missing, damaged or does not fit together.
+        """
+        dtype = _dtype(self.dtype)
+        _check_attention(self.attn_implementation)
+        where = self._where()
+        config = _config(self.path, where)
+        processor = self._processor(where)
+        _check_fit(self.path, config, processor)
+        model = self._model(where, config, dtype)
+        return _ready(Loaded(model, processor), self.gradient_checkpointing)
+
+    def _where(self) -> dict[str, Any]:
+        folder = Path(self.path).expanduser()
+        if folder.is_dir():
+            if not (folder / "config.json").is_file():
+                raise UserError(f"{self.path}: this folder is no checkpoint, it has no config.json")
+            return {"pretrained_model_name_or_path": str(folder)}
+        if folder.exists() or self.path.count("/") != 1 or self.path.startswith((".", "/", "~")):
+            raise UserError(
+                f"{self.path}: no such checkpoint folder, and no hub id (those look like "
+                "microsoft/Phi-3.5-vision-instruct)"
+            )
+        return {
+            "pretrained_model_name_or_path": self.path,
+            "revision": self.revision or "main",
+        }
+
+    def _processor(self, where: dict[str, Any]) -> Phi3VProcessor:
+        tokenizer = _load(PreTrainedTokenizerFast, where, f"{self.path}: tokenizer.json")
+        image_processor = _load(
+            Phi3VImageProcessor, where, f"{self.path}: preprocessor_config.json"
+        )
+        if self.num_crops is not None:
+            image_processor.num_crops = self.num_crops
+        missing = [token for token in CHAT_TOKENS if token not in tokenizer.get_vocab()]
+        if missing:
+            raise UserError(f"{self.path}: tokenizer.json lacks {missing[0]}")
+        return Phi3VProcessor(image_processor, tokenizer)
+
+    def _model(
+        self, where: dict[str, Any], config: Phi3VConfig, dtype: torch.dtype
+    ) -> Phi3VForCausalLM:
+        model, report = _load(
+            Phi3VForCausalLM,
+            where,
+            f"{self.path}: weights",
+            config=config,
+            dtype=dtype,
+            attn_implementation=self.attn_implementation,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+        for problem in ("missing", "unexpected", "mismatched"):
+            keys = sorted(str(key) for key in report[f"{problem}_keys"])
+            if keys:
+                raise UserError(
+                    f"{self.path}: {len(keys)} {problem} weights, the first is {keys[0]}"
+                )
+        return model
+
 
 @dataclass
 class Scratch:
-    """A model with random weights and a tokenizer trained on the texts it is given."""
+    """A model with random weights and a tokenizer trained on the texts it is given.
+
+    Args:
+        config: keys of `Phi3VConfig`, `vision_config` among them.
+        vocab_size: rows of the embedding, and the most ids the tokenizer may have.
+        num_crops: how many crops a picture may have.
+        seed: of the weights.
+        dtype: of the weights in memory.
+        attn_implementation: "sdpa", "eager", "flash_attention_2" or "flex_attention".
+        gradient_checkpointing: trades time for memory in training.
+        learning_rate: what to train this model with, by kind of adapter ("lora", "full").
+    """
 
     config: dict[str, Any]
     vocab_size: int
@@ -38,30 +156,105 @@ class Scratch:
     learning_rate: dict[str, float] = field(default_factory=dict)
 
     def load(self, texts: Texts | None = None) -> Loaded:
-        """Trains the tokenizer, draws the weights."""
+        """Trains the tokenizer and draws the weights.
+
+        Args:
+            texts: called once; what it yields is what the vocabulary is learnt from.
+
+        Raises:
+            UserError: there are no texts, or the configuration is wrong.
+        """
         if texts is None:
-            raise UserError("model: Scratch trains a tokenizer and needs texts")
-        values = dict(self.config)
-        limit = values.get("max_position_embeddings", 4096)
-        tokenizer = train_tokenizer(texts(), self.vocab_size, limit)
-        config = Phi3VConfig(
-            **values,
-            vocab_size=self.vocab_size,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
+            raise UserError("model: a model from scratch trains its tokenizer and needs texts")
+        dtype = _dtype(self.dtype)
+        _check_attention(self.attn_implementation)
+        try:
+            tokenizer = train_tokenizer(texts(), self.vocab_size)
+            config = self._config(tokenizer)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"model: {_one_line(error)}") from error
+        tokenizer.model_max_length = config.max_position_embeddings
         image_processor = Phi3VImageProcessor(
             num_crops=self.num_crops,
             num_img_tokens=config.crop_grid**2,
-            crop_size=config.vision_config.image_size,
+            crop_size=int(config.vision_config.image_size),
         )
         processor = Phi3VProcessor(image_processor, tokenizer)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            config._attn_implementation = self.attn_implementation
-            model = Phi3VForCausalLM(config).to(getattr(torch, self.dtype))
-        model.generation_config.eos_token_id = processor.end_of_turn_ids
-        if self.gradient_checkpointing:
-            model.gradient_checkpointing_enable()
-        return Loaded(model.eval(), processor)
+            model = Phi3VForCausalLM(config).to(dtype)
+        return _ready(Loaded(model, processor), self.gradient_checkpointing)
+
+    def _config(self, tokenizer: PreTrainedTokenizerFast) -> Phi3VConfig:
+        return Phi3VConfig(
+            **copy.deepcopy(self.config),
+            vocab_size=self.vocab_size,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            attn_implementation=self.attn_implementation,
+        )
+
+
+def _ready(loaded: Loaded, gradient_checkpointing: bool) -> Loaded:
+    # Published generation configs end at </s>, which the model never says.
+    generation, tokenizer = loaded.model.generation_config, loaded.processor.tokenizer
+    generation._from_model_config = False
+    generation.eos_token_id = loaded.processor.end_of_turn_ids
+    generation.bos_token_id = tokenizer.bos_token_id
+    generation.pad_token_id = tokenizer.pad_token_id
+    if gradient_checkpointing:
+        loaded.model.gradient_checkpointing_enable()
+    loaded.model.eval()
+    return loaded
+
+
+def _load(kind: Any, where: dict[str, Any], what: str, **options: Any) -> Any:
+    try:
+        return kind.from_pretrained(**where, **options)
+    except Exception as error:  # the libraries agree on no class for a missing or damaged file
+        raise UserError(f"{what} cannot be loaded: {_one_line(error)}") from error
+
+
+def _config(path: str, where: dict[str, Any]) -> Phi3VConfig:
+    what = f"{path}: config.json"
+    try:
+        values, _ = Phi3VConfig.get_config_dict(**where)
+    except Exception as error:
+        raise UserError(f"{what} cannot be loaded: {_one_line(error)}") from error
+    kind = values.get("model_type")
+    if kind != Phi3VConfig.model_type:
+        raise UserError(f"{what} is of model type {kind}, not {Phi3VConfig.model_type}")
+    config: Phi3VConfig = _load(Phi3VConfig, where, what)
+    return config
+
+
+def _check_fit(path: str, config: Phi3VConfig, processor: Phi3VProcessor) -> None:
+    side, tokens = int(config.vision_config.image_size), config.crop_grid**2
+    image_processor, words = processor.image_processor, len(processor.tokenizer)
+    if (image_processor.crop_size, image_processor.num_img_tokens) != (side, tokens):
+        raise UserError(
+            f"{path}: preprocessor_config.json makes crops of {image_processor.crop_size} pixels "
+            f"and {image_processor.num_img_tokens} tokens, config.json wants {side} and {tokens}"
+        )
+    if words > config.vocab_size:
+        raise UserError(
+            f"{path}: tokenizer.json has {words} ids, config.json has a vocab_size of "
+            f"{config.vocab_size}"
+        )
+
+
+def _dtype(name: str) -> torch.dtype:
+    if name not in DTYPES:
+        raise UserError(f"model.dtype: {name} is not one of {', '.join(DTYPES)}")
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
+
+
+def _check_attention(name: str) -> None:
+    if name not in ATTENTIONS:
+        raise UserError(f"model.attn_implementation: {name} is not one of {', '.join(ATTENTIONS)}")
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]

@@ -52,6 +52,10 @@ class Phi3VConfig(Phi3Config):  # type: ignore[misc]
     img_processor: dict[str, Any] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
+        # Published files name remote code and an attention package; neither is a property of the
+        # model, and neither is loaded on their word.
+        kwargs.pop("auto_map", None)
+        kwargs.pop("_attn_implementation", None)
         if isinstance(self.vision_config, dict):
             self.vision_config = {**VIT_L_14_336, **self.vision_config}
         super().__post_init__(**kwargs)

@@ -5,18 +5,14 @@ of the published checkpoints. In `input_ids` a picture stands as a run of negati
 the prompt says <|image_k|>, as many as the picture has tokens.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
-from transformers import GenerationMixin, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.cache_utils import Cache, DynamicCache
-from transformers.generation.logits_process import LogitsProcessorList
 from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.modeling_utils import slice_logits_to_keep
-from transformers.models.clip.modeling_clip import CLIPAttention, CLIPMLP, CLIPVisionEmbeddings
 from transformers.models.phi3.modeling_phi3 import (
     Phi3Attention,
     Phi3DecoderLayer,
@@ -30,6 +26,7 @@ from transformers.utils.import_utils import is_torchdynamo_compiling
 from transformers.utils.output_capturing import capture_outputs
 
 from phi3v.model.configuration import Phi3VConfig
+from phi3v.model.generation import PictureGenerationMixin
 from phi3v.model.placeholders import Pictures, find_pictures
 from phi3v.model.vision import VisionEmbedding
 
@@ -57,29 +54,6 @@ class Phi3VPreTrainedModel(PreTrainedModel):
         if isinstance(module, VisionEmbedding):
             init.zeros_(module.glb_GN)
             init.zeros_(module.sub_GN)
-        elif isinstance(module, CLIPVisionEmbeddings):
-            factor = module.config.initializer_factor
-            init.normal_(module.class_embedding, std=module.embed_dim**-0.5 * factor)
-            std = module.config.initializer_range * factor
-            init.normal_(module.patch_embedding.weight, std=std)
-            init.normal_(module.position_embedding.weight, std=std)
-            init.copy_(module.position_ids, torch.arange(module.num_positions).expand((1, -1)))
-        elif isinstance(module, CLIPAttention | CLIPMLP):
-            _init_clip_layer(module)
-
-
-def _init_clip_layer(module: CLIPAttention | CLIPMLP) -> None:
-    # As CLIP draws them: what writes into the residual stream shrinks with the depth.
-    clip = module.config
-    width = clip.hidden_size**-0.5 * clip.initializer_factor
-    narrow = width * (2 * clip.num_hidden_layers) ** -0.5
-    if isinstance(module, CLIPMLP):
-        stds = {module.fc1: width * 2**-0.5, module.fc2: narrow}
-    else:
-        stds = dict.fromkeys([module.q_proj, module.k_proj, module.v_proj], narrow)
-        stds[module.out_proj] = width
-    for linear, std in stds.items():
-        init.normal_(linear.weight, std=std)
 
 
 class Phi3VModel(Phi3VPreTrainedModel):
@@ -203,7 +177,7 @@ class Phi3VModel(Phi3VPreTrainedModel):
         return find_pictures(input_ids, self.vision_embed_tokens.count_tokens(image_sizes))
 
 
-class Phi3VForCausalLM(Phi3VPreTrainedModel, GenerationMixin):
+class Phi3VForCausalLM(Phi3VPreTrainedModel, PictureGenerationMixin):
     """Phi-3-Vision with its language head."""
 
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
@@ -271,94 +245,3 @@ class Phi3VForCausalLM(Phi3VPreTrainedModel, GenerationMixin):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
-
-    def prepare_inputs_for_generation(
-        self,
-        input_ids: Tensor,
-        next_sequence_length: int | None = None,
-        past_key_values: Cache | None = None,
-        attention_mask: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        is_first_iteration: bool | None = False,
-        pixel_values: Tensor | None = None,
-        image_sizes: Tensor | None = None,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
-        """Inputs of one pass: the new tokens, and the pictures whose placeholders are among them.
-
-        When the sequence grows past the original context, rope switches to its long factors; keys
-        in the cache were rotated with the short ones, so the cache is dropped once and the whole
-        prompt runs again, pictures included (as Phi-3.5-vision does).
-        """
-        if self._crosses_rope_boundary(input_ids, past_key_values):
-            past_key_values, next_sequence_length = None, None
-        inputs: dict[str, Any] = super().prepare_inputs_for_generation(
-            input_ids,
-            next_sequence_length=next_sequence_length,
-            past_key_values=past_key_values,
-            attention_mask=attention_mask,
-            inputs_embeds=inputs_embeds,
-            is_first_iteration=is_first_iteration,
-            **kwargs,
-        )
-        new_ids = inputs.get("input_ids")
-        if pixel_values is not None and new_ids is not None and bool((new_ids < 0).any()):
-            pictures = self.model.find_pictures(input_ids, image_sizes)
-            wanted = pictures.within(first_column=input_ids.shape[1] - new_ids.shape[1])
-            inputs["pixel_values"] = pixel_values[wanted]
-            inputs["image_sizes"] = image_sizes[wanted]
-        return inputs
-
-    def _crosses_rope_boundary(self, input_ids: Tensor, cache: Cache | None) -> bool:
-        if cache is None or not self.config.switches_rope:
-            return False
-        boundary = self.config.original_max_position_embeddings
-        return input_ids.shape[1] > boundary and 0 < cache.get_seq_length() <= boundary
-
-    def _expand_inputs_for_generation(
-        self,
-        expand_size: int = 1,
-        is_encoder_decoder: bool = False,
-        input_ids: Tensor | None = None,
-        **model_kwargs: Any,
-    ) -> tuple[Tensor, dict[str, Any]]:
-        # Rows may hold different numbers of pictures: each row's pictures repeat as a block.
-        pixel_values = model_kwargs.pop("pixel_values", None)
-        image_sizes = model_kwargs.pop("image_sizes", None)
-        if pixel_values is not None:
-            order = self.model.find_pictures(input_ids, image_sizes).repeated_by_row(expand_size)
-        input_ids, model_kwargs = super()._expand_inputs_for_generation(
-            expand_size=expand_size,
-            is_encoder_decoder=is_encoder_decoder,
-            input_ids=input_ids,
-            **model_kwargs,
-        )
-        if pixel_values is not None:
-            model_kwargs["pixel_values"] = pixel_values[order]
-            model_kwargs["image_sizes"] = image_sizes[order]
-        return input_ids, model_kwargs
-
-    def _get_logits_processor(self, *args: Any, **kwargs: Any) -> LogitsProcessorList:
-        stand_in = self.config.bos_token_id or 0
-        prompt = kwargs.get("encoder_input_ids")
-        if isinstance(prompt, Tensor) and not prompt.is_floating_point():
-            kwargs["encoder_input_ids"] = prompt.where(prompt >= 0, stand_in)
-        processors = super()._get_logits_processor(*args, **kwargs)
-        return _OnTokenIds(processors, stand_in)
-
-
-class _OnTokenIds(LogitsProcessorList):
-    """Shows logits processors a real token where `input_ids` holds a picture's placeholder.
-
-    Processors index the vocabulary with `input_ids`. The stand-in is <s>: it stands in every prompt
-    anyway, so a repetition penalty on it changes no answer.
-    """
-
-    def __init__(self, processors: LogitsProcessorList, stand_in: int) -> None:
-        super().__init__(processors)
-        self.stand_in = stand_in
-
-    def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:
-        visible = input_ids.where(input_ids >= 0, self.stand_in)
-        result: Tensor = super().__call__(visible, scores, **kwargs)
-        return result

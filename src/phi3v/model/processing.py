@@ -1,92 +1,270 @@
-"""Phi-3-Vision's processor: a prompt with <|image_k|> tags and its pictures -> model inputs."""
+"""Phi-3-Vision's processor: prompts with <|image_k|> tags and their pictures -> model inputs.
+
+    inputs = processor(text=prompt, images=[picture])
+    model.generate(**inputs)
+
+Tokenisation is the published one: the text between tags is cut up piece by piece, every piece with
+its own <s>, and a picture stands between them as its number, negated, once for each of its tokens.
+"""
 
 import re
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
+from transformers import BatchFeature, PreTrainedTokenizerFast, ProcessorMixin
+from transformers.image_utils import is_valid_image
 
 from phi3v.model.image_processing import Phi3VImageProcessor
+from phi3v.model.tokenization import CHAT_TEMPLATE
 
 IMAGE_TAG = re.compile(r"<\|image_(\d+)\|>")
 END_OF_TURN = ("<|end|>", "<|endoftext|>")
+_SAYS_NOTHING = (None, False)
+_UNSUPPORTED = (
+    "text_pair",
+    "text_target",
+    "text_pair_target",
+    "stride",
+    "is_split_into_words",
+    "return_overflowing_tokens",
+    "return_special_tokens_mask",
+    "return_token_type_ids",
+    "return_length",
+)
 
 
 class Phi3VProcessor(ProcessorMixin):  # type: ignore[misc]
-    """Joins `Phi3VImageProcessor` and the tokenizer."""
+    """Joins an image processor and a tokenizer.
+
+    Args:
+        image_processor: makes the crops.
+        tokenizer: has the published structure, see `tokenization`.
+        chat_template: Jinja template of a conversation; by default the published one, which here
+            also takes lists of {"type": "image"} and {"type": "text", "text": ...} as content.
+    """
+
+    text_kwargs = {"padding": False}  # noqa: RUF012
 
     def __init__(
         self,
-        image_processor: Phi3VImageProcessor | None = None,
-        tokenizer: PreTrainedTokenizerBase | None = None,
-        chat_template: str | None = None,
+        image_processor: Phi3VImageProcessor,
+        tokenizer: PreTrainedTokenizerFast,
+        chat_template: str | dict[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(image_processor, tokenizer, chat_template=chat_template)
+        kwargs.pop("auto_map", None)  # published files name remote code there; it is never run
+        super().__init__(
+            image_processor, tokenizer, chat_template=chat_template or CHAT_TEMPLATE, **kwargs
+        )
 
     @property
     def end_of_turn_ids(self) -> list[int]:
         """Ids at which generation stops: <|end|> and <|endoftext|>."""
         return [self.tokenizer.convert_tokens_to_ids(token) for token in END_OF_TURN]
 
+    @property
+    def model_input_names(self) -> list[str]:
+        """Names of what a call with text and pictures returns."""
+        return ["input_ids", "attention_mask", *self.image_processor.model_input_names]
+
+    def __call__(
+        self,
+        text: str | Sequence[str] | None = None,
+        images: Any = None,
+        **kwargs: Any,
+    ) -> BatchFeature:
+        """Ids of prompts, and the crops of their pictures.
+
+        Args:
+            text: one prompt or several.
+            images: one picture; a list of pictures, taken by the tags of the prompts in order; or
+                one list for each prompt, empty where a prompt has none.
+            **kwargs: options of the tokenizer (`padding`, `padding_side`, `max_length`, ...) and of
+                the image processor (`num_crops`, ...), flat or as `text_kwargs` and
+                `images_kwargs`. `return_tensors` is "pt" if not given.
+
+        Returns:
+            `input_ids` and `attention_mask`; with pictures also `pixel_values` (pictures, crops +
+            1, 3, side, side) and `image_sizes` (pictures, 2).
+
+        Raises:
+            ValueError: there is no text, or tags and pictures do not match.
+        """
+        if text is None:
+            raise ValueError("text is missing: a picture alone is no prompt")
+        prompts = [text] if isinstance(text, str) else list(text)
+        if not all(isinstance(prompt, str) for prompt in prompts):
+            raise ValueError("text must be a string or a list of strings")
+        kwargs.setdefault("return_tensors", "pt")
+        options = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
+        by_prompt = pictures_by_prompt(prompts, images)
+        flat = [picture for own in by_prompt for picture in own]
+        vision = self._process(flat, options["images_kwargs"])
+        counts = iter(vision.pop("num_img_tokens", []))
+        rows = [
+            self._encode(number, prompt, [int(next(counts)) for _ in own], options["text_kwargs"])
+            for number, (prompt, own) in enumerate(zip(prompts, by_prompt, strict=True), start=1)
+        ]
+        if options.get("return_mm_token_type_ids"):
+            for row in rows:
+                row["mm_token_type_ids"] = [int(token < 0) for token in row["input_ids"]]
+        tensors = options["text_kwargs"].get("return_tensors")
+        columns = self._pad(rows, options["text_kwargs"])
+        return BatchFeature({**columns, **vision}, tensor_type=tensors)
+
     def encode_prompt(self, text: str, image_token_counts: Sequence[int]) -> list[int]:
         """Token ids of one prompt, -k repeated where it says <|image_k|>.
 
-        The published rule: the text between tags is tokenised piece by piece, each piece with its
-        own <s>.
-
         Args:
             text: the prompt.
-            image_token_counts: tokens of each picture of this prompt, in the order of their k.
+            image_token_counts: tokens of each of the prompt's pictures, in the order of their k.
 
         Raises:
             ValueError: tags and pictures do not match.
         """
-        chunks = IMAGE_TAG.split(text)
-        tags = [int(tag) for tag in chunks[1::2]]
-        if sorted(tags) != list(range(1, len(image_token_counts) + 1)):
-            raise ValueError(
-                f"the prompt names the pictures {tags}, and {len(image_token_counts)} came with it"
-            )
-        pieces: list[list[int]] = self.tokenizer(chunks[::2])["input_ids"]
-        ids = list(pieces[0])
-        for tag, piece in zip(tags, pieces[1:], strict=True):
-            ids += [-tag] * image_token_counts[tag - 1]
-            ids += piece
+        ids: list[int] = self._encode_pieces(text, image_token_counts)["input_ids"]
         return ids
 
-    def __call__(
-        self,
-        text: str | list[str] | None = None,
-        images: Any = None,
-        padding: Any = False,
-        padding_side: str | None = None,
-        return_tensors: Any = "pt",
-        **kwargs: Any,
-    ) -> BatchFeature:
-        """See the class."""
-        if text is None:
-            raise ValueError("text is missing")
-        texts = [text] if isinstance(text, str) else list(text)
-        images = [] if images is None else images if isinstance(images, list) else [images]
-        vision = self.image_processor(images) if images else None
-        counts = list(vision["num_img_tokens"]) if vision else []
-        rows, used = [], 0
-        for prompt in texts:
-            own = len(IMAGE_TAG.findall(prompt))
-            rows.append(self.encode_prompt(prompt, counts[used : used + own]))
-            used += own
-        longest = max(len(row) for row in rows)
-        side = padding_side or self.tokenizer.padding_side
-        ids = torch.full((len(rows), longest), self.tokenizer.pad_token_id)
-        mask = torch.zeros_like(ids)
-        for i, row in enumerate(rows):
-            where = slice(longest - len(row), None) if side == "left" else slice(0, len(row))
-            ids[i, where] = torch.tensor(row)
-            mask[i, where] = 1
-        data = {"input_ids": ids, "attention_mask": mask}
-        if vision:
-            data["pixel_values"] = vision["pixel_values"]
-            data["image_sizes"] = vision["image_sizes"]
-        return BatchFeature(data)
+    def _encode_pieces(
+        self, text: str, counts: Sequence[int], add_special_tokens: bool = True
+    ) -> dict[str, list[Any]]:
+        tags = list(IMAGE_TAG.finditer(text))
+        check_tags([int(tag[1]) for tag in tags], len(counts))
+        starts = [0, *(tag.end() for tag in tags)]
+        ends = [*(tag.start() for tag in tags), len(text)]
+        pieces = self.tokenizer(
+            [text[start:end] for start, end in zip(starts, ends, strict=True)],
+            add_special_tokens=add_special_tokens,
+            return_offsets_mapping=True,
+        )
+        ids: list[int] = []
+        offsets: list[tuple[int, int]] = []
+        for index, start in enumerate(starts):
+            if index:
+                number, tag = int(tags[index - 1][1]), tags[index - 1]
+                ids += [-number] * counts[number - 1]
+                offsets += [tag.span()] * counts[number - 1]
+            ids += pieces["input_ids"][index]
+            offsets += [(start + a, start + b) for a, b in pieces["offset_mapping"][index]]
+        return {"input_ids": ids, "offset_mapping": offsets}
+
+    def _encode(
+        self, number: int, prompt: str, counts: list[int], options: dict[str, Any]
+    ) -> dict[str, list[Any]]:
+        refused = [key for key in _UNSUPPORTED if options.get(key) not in _SAYS_NOTHING]
+        if refused:
+            raise ValueError(f"{refused[0]} is not supported with pictures in the prompt")
+        add = options.get("add_special_tokens")
+        try:
+            row = self._encode_pieces(prompt, counts, True if add is None else add)
+        except ValueError as error:
+            raise ValueError(f"text {number}: {error}") from None
+        if not options.get("return_offsets_mapping"):
+            del row["offset_mapping"]
+        return self._truncate(number, row, options)
+
+    def _truncate(
+        self, number: int, row: dict[str, list[Any]], options: dict[str, Any]
+    ) -> dict[str, list[Any]]:
+        limit, ids = options.get("max_length"), row["input_ids"]
+        wanted = options.get("truncation") not in (None, False, "do_not_truncate")
+        if not wanted or limit is None or len(ids) <= limit:
+            return row
+        left = self.tokenizer.truncation_side == "left"
+        keep = slice(len(ids) - limit, None) if left else slice(0, limit)
+        dropped = ids[: len(ids) - limit] if left else ids[limit:]
+        if min(dropped) < 0:
+            raise ValueError(
+                f"text {number}: truncation to max_length {limit} would cut into a picture; the "
+                f"prompt has {len(ids)} tokens"
+            )
+        return {key: value[keep] for key, value in row.items()}
+
+    def _pad(
+        self, rows: list[dict[str, list[Any]]], options: dict[str, Any]
+    ) -> dict[str, list[list[Any]]]:
+        target = padded_length([len(row["input_ids"]) for row in rows], options)
+        side = options.get("padding_side") or self.tokenizer.padding_side
+        fill = {"input_ids": self.tokenizer.pad_token_id, "offset_mapping": (0, 0)}
+        columns: dict[str, list[list[Any]]] = {}
+        for row in rows:
+            if options.get("return_attention_mask") is not False:
+                row = row | {"attention_mask": [1] * len(row["input_ids"])}
+            for key, values in row.items():
+                padding = [fill.get(key, 0)] * max(0, target - len(values))
+                padded = padding + values if side == "left" else values + padding
+                columns.setdefault(key, []).append(padded)
+        return columns
+
+    def _process(self, pictures: list[Any], options: dict[str, Any]) -> dict[str, Any]:
+        return dict(self.image_processor(pictures, **options)) if pictures else {}
+
+    @classmethod
+    def _load_tokenizer_from_pretrained(
+        cls, sub_processor_type: str, pretrained_model_name_or_path: str, **kwargs: Any
+    ) -> PreTrainedTokenizerFast:
+        # The published files name the class LlamaTokenizer, which cuts up the text after special
+        # tokens differently; tokenizer.json itself says how it is done.
+        for key in ("trust_remote_code", "_from_auto"):
+            kwargs.pop(key, None)
+        return PreTrainedTokenizerFast.from_pretrained(pretrained_model_name_or_path, **kwargs)
+
+
+def check_tags(tags: Sequence[int], pictures: int) -> None:
+    """Makes sure that a prompt names each of its pictures once.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if sorted(tags) == list(range(1, pictures + 1)):
+        return
+    named = ", ".join(f"<|image_{tag}|>" for tag in tags) or "no picture"
+    raise ValueError(
+        f"the prompt names {named}, and {pictures} came with it: every picture is named once, "
+        "counting from <|image_1|>"
+    )
+
+
+def pictures_by_prompt(prompts: Sequence[str], images: Any) -> list[list[Any]]:
+    """Deals pictures out to prompts.
+
+    Args:
+        prompts: texts with tags.
+        images: None, one picture, a list of pictures for all prompts, or a list for each.
+
+    Returns:
+        One list for each prompt.
+
+    Raises:
+        ValueError: there are more or fewer pictures than tags.
+    """
+    if images is None:
+        images = []
+    if is_valid_image(images) or isinstance(images, str):
+        images = [images]
+    images = list(images)
+    if images and all(isinstance(own, list | tuple) for own in images):
+        if len(images) != len(prompts):
+            raise ValueError(f"{len(images)} lists of pictures came with {len(prompts)} texts")
+        return [list(own) for own in images]
+    named = [len(IMAGE_TAG.findall(prompt)) for prompt in prompts]
+    if sum(named) != len(images):
+        raise ValueError(
+            f"the text names {sum(named)} pictures, and {len(images)} came with it: tags are "
+            "written <|image_1|>, <|image_2|>, ... in each text"
+        )
+    rest = iter(images)
+    return [[next(rest) for _ in range(count)] for count in named]
+
+
+def padded_length(lengths: Sequence[int], options: dict[str, Any]) -> int:
+    """The length rows are padded to; 0 where they are left as they are."""
+    how = options.get("padding")
+    how = getattr(how, "value", how)
+    if how in (None, False, "do_not_pad"):
+        return 0
+    longest = max(lengths)
+    if how == "max_length" and options.get("max_length") is not None:
+        longest = max(longest, options["max_length"])
+    multiple = options.get("pad_to_multiple_of") or 1
+    return -(-longest // multiple) * multiple

@@ -40,16 +40,13 @@ CHAT_TEMPLATE = (
 )
 
 
-def train_tokenizer(
-    texts: Iterable[str], vocab_size: int, model_max_length: int
-) -> PreTrainedTokenizerFast:
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
     """Trains a tokenizer on `texts`; the same texts in the same order give the same tokenizer.
 
     Args:
         texts: what the vocabulary is learnt from; only runs of ASCII letters are merged, so that
             digits and punctuation stay pieces of their own.
         vocab_size: the most ids there may be; fewer when the texts hold fewer words.
-        model_max_length: longest prompt in tokens.
 
     Raises:
         ValueError: `vocab_size` has no room for the pieces that are always there.
@@ -70,7 +67,7 @@ def train_tokenizer(
         unk_token="<unk>",
         padding_side="right",
         clean_up_tokenization_spaces=False,
-        model_max_length=model_max_length,
+        model_input_names=["input_ids", "attention_mask"],
         chat_template=CHAT_TEMPLATE,
     )
 

@@ -6,7 +6,9 @@ Attribute names follow the published checkpoints.
 
 import torch
 from torch import Tensor, nn
-from transformers.models.clip.modeling_clip import CLIPEncoder, CLIPVisionEmbeddings
+from transformers import CLIPVisionModel
+from transformers.modeling_outputs import BaseModelOutput
+from transformers.utils.output_capturing import capture_outputs
 
 from phi3v.model.configuration import Phi3VConfig
 
@@ -58,47 +60,48 @@ def tile_crops(crops: Tensor, rows: int, columns: int) -> Tensor:
     return tiles.permute(0, 2, 1, 3, 4).reshape(rows * grid, columns * grid, channels)
 
 
-class ClipTower(nn.Module):
-    """CLIP's vision tower under the published names, run only as far as its feature is taken.
+class ClipTower(CLIPVisionModel):  # type: ignore[misc]
+    """CLIP's vision tower, run layer by layer and only as far as its feature is taken.
 
-    It is deliberately no `PreTrainedModel`: recording hooks, output flags and PEFT's input hooks
-    of the language model around it then cannot reach into it and change which layer is read.
+    Nothing outside chooses the layer: reading `hidden_states[-2]` of the stock model would return
+    another layer once the language model around it had been asked for its hidden states, because
+    recording hooks are then installed twice. Recording inside is switched off for the same reason.
     """
 
     def __init__(self, config: Phi3VConfig) -> None:
-        super().__init__()
-        clip = config.vision_config
-        self.embeddings = CLIPVisionEmbeddings(clip)
-        self.pre_layrnorm = nn.LayerNorm(clip.hidden_size, eps=clip.layer_norm_eps)  # sic
-        self.encoder = CLIPEncoder(clip)
-        self.post_layernorm = nn.LayerNorm(clip.hidden_size, eps=clip.layer_norm_eps)
+        super().__init__(config.vision_config)
         self.depth = config.vision_depth
 
-    def forward(self, crops: Tensor) -> Tensor:
+    def get_input_embeddings(self) -> None:
+        """None: a frozen tower must not be made to carry gradients for adapters further up."""
+        return
+
+    @capture_outputs(tie_last_hidden_states=False)
+    def forward(self, crops: Tensor) -> BaseModelOutput:
         """Features of each patch, class token dropped.
 
         Args:
             crops: (crops, 3, image_size, image_size), normalised pixels.
 
         Returns:
-            (crops, patches, hidden_size).
+            `last_hidden_state`: (crops, patches, hidden_size).
         """
         hidden = self.pre_layrnorm(self.embeddings(crops))
         for layer in self.encoder.layers[: self.depth]:
             hidden = layer(hidden, attention_mask=None)
-        return hidden[:, 1:]
+        return BaseModelOutput(last_hidden_state=hidden[:, 1:])
 
 
-class ImageProcessorTower(nn.Module):
-    """Holder that gives the tower its published name, `img_processor.vision_model`."""
+class TowerHolder(nn.Module):
+    """Gives the tower its published name, `img_processor.vision_model`."""
 
     def __init__(self, config: Phi3VConfig) -> None:
         super().__init__()
         self.vision_model = ClipTower(config)
 
     def forward(self, crops: Tensor) -> Tensor:
-        """See `ClipTower.forward`."""
-        features: Tensor = self.vision_model(crops)
+        """(crops, 3, side, side) -> (crops, patches, channels)."""
+        features: Tensor = self.vision_model(crops, return_dict=True).last_hidden_state
         return features
 
 
@@ -107,7 +110,7 @@ class VisionEmbedding(nn.Module):
 
     def __init__(self, config: Phi3VConfig) -> None:
         super().__init__()
-        self.img_processor = ImageProcessorTower(config)
+        self.img_processor = TowerHolder(config)
         channels = 4 * config.vision_config.hidden_size
         self.glb_GN = nn.Parameter(torch.zeros(1, 1, channels))
         self.sub_GN = nn.Parameter(torch.zeros(1, 1, 1, channels))

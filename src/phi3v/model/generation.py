@@ -1,0 +1,174 @@
+"""What `generate()` needs to know of pictures, negative ids and the two ropes.
+
+Mixed into `Phi3VForCausalLM`. Pictures go in only on passes that hold their placeholders; nothing
+that indexes the vocabulary ever sees a negative id; and when a sequence outgrows the original
+context, the whole prompt runs once more with the long rope factors, pictures included.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+from transformers import GenerationMixin
+from transformers.cache_utils import Cache
+from transformers.generation.candidate_generator import CandidateGenerator
+from transformers.generation.logits_process import LogitsProcessorList
+
+
+class PictureGenerationMixin(GenerationMixin):  # type: ignore[misc]
+    """Generation with pictures in the prompt."""
+
+    def prepare_inputs_for_generation(
+        self,
+        input_ids: Tensor,
+        next_sequence_length: int | None = None,
+        past_key_values: Cache | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        is_first_iteration: bool | None = False,
+        position_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        image_sizes: Tensor | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Inputs of one pass: the new tokens, and the pictures whose placeholders are among them.
+
+        Raises:
+            ValueError: the original context is outgrown, and the tokens in the cache were not given
+                again, so that they cannot be rotated anew.
+        """
+        if self._outgrows_short_rope(
+            input_ids, inputs_embeds, next_sequence_length, past_key_values, position_ids
+        ):
+            # Cached keys carry the short rope factors: forget them and run the whole prompt.
+            past_key_values.reset()
+            next_sequence_length = None
+        inputs: dict[str, Any] = super().prepare_inputs_for_generation(
+            input_ids,
+            next_sequence_length=next_sequence_length,
+            past_key_values=past_key_values,
+            attention_mask=attention_mask,
+            inputs_embeds=inputs_embeds,
+            is_first_iteration=is_first_iteration,
+            position_ids=position_ids,
+            **kwargs,
+        )
+        new_ids = inputs.get("input_ids")
+        # A pass of one token is a generated token: looking at it would cost a wait for the device.
+        if pixel_values is None or new_ids is None or new_ids.shape[1] == 1:
+            return inputs
+        if bool((new_ids < 0).any()):
+            pictures = self.model.find_pictures(input_ids, image_sizes)
+            wanted = pictures.within(first_column=input_ids.shape[1] - new_ids.shape[1])
+            inputs["pixel_values"] = pixel_values[wanted]
+            inputs["image_sizes"] = image_sizes[wanted]
+        return inputs
+
+    def _outgrows_short_rope(
+        self,
+        input_ids: Tensor,
+        inputs_embeds: Tensor | None,
+        new_tokens: int | None,
+        cache: Cache | None,
+        position_ids: Tensor | None,
+    ) -> bool:
+        cached = cache.get_seq_length() if cache is not None else 0
+        if cached == 0 or not self.config.switches_rope:
+            return False
+        boundary = self.config.original_max_position_embeddings
+        given = input_ids.shape[1]
+        new = given if new_tokens is None else new_tokens
+        columns = cached + new
+        if columns <= boundary:
+            return False
+        # As in the rotation itself, padding counts for nothing where positions are known.
+        length = columns if position_ids is None else int(position_ids.max()) + 1
+        if not length - new <= boundary < length:
+            return False
+        if given != columns:
+            raise ValueError(
+                f"the sequence grows past {boundary} tokens, where rope switches to its long "
+                f"factors, and {columns - given} tokens are known from the cache alone: pass the "
+                "whole prompt as input_ids"
+            )
+        return True
+
+    def _expand_inputs_for_generation(
+        self,
+        expand_size: int = 1,
+        is_encoder_decoder: bool = False,
+        input_ids: Tensor | None = None,
+        **model_kwargs: Any,
+    ) -> tuple[Tensor, dict[str, Any]]:
+        # Rows may hold different numbers of pictures: each row's pictures repeat as a block.
+        pixel_values = model_kwargs.pop("pixel_values", None)
+        image_sizes = model_kwargs.pop("image_sizes", None)
+        if pixel_values is not None:
+            order = self.model.find_pictures(input_ids, image_sizes).repeated_by_row(expand_size)
+        expanded: tuple[Tensor, dict[str, Any]] = super()._expand_inputs_for_generation(
+            expand_size=expand_size,
+            is_encoder_decoder=is_encoder_decoder,
+            input_ids=input_ids,
+            **model_kwargs,
+        )
+        if pixel_values is not None:
+            expanded[1]["pixel_values"] = pixel_values[order]
+            expanded[1]["image_sizes"] = image_sizes[order]
+        return expanded
+
+    def _get_logits_processor(self, *args: Any, **kwargs: Any) -> LogitsProcessorList:
+        stand_in = self.config.bos_token_id or 0
+        prompt = kwargs.get("encoder_input_ids")
+        if isinstance(prompt, Tensor) and not prompt.is_floating_point():
+            kwargs["encoder_input_ids"] = prompt.where(prompt >= 0, stand_in)
+        return _OnTokenIds(super()._get_logits_processor(*args, **kwargs), stand_in)
+
+    def _get_candidate_generator(self, *args: Any, **kwargs: Any) -> CandidateGenerator:
+        generator = super()._get_candidate_generator(*args, **kwargs)
+        config = self.config
+        boundary = config.original_max_position_embeddings if config.switches_rope else None
+        generator.get_candidates = _cut_candidates(generator.get_candidates, boundary)
+        return generator
+
+
+class _OnTokenIds(LogitsProcessorList):  # type: ignore[misc]
+    """Shows logits processors a real token where `input_ids` holds a picture's placeholder.
+
+    Processors index the vocabulary with `input_ids`. The stand-in is <s>: it stands in every prompt
+    anyway, so a repetition penalty on it changes no answer.
+    """
+
+    def __init__(self, processors: LogitsProcessorList, stand_in: int) -> None:
+        super().__init__(processors)
+        self.stand_in = stand_in
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:
+        visible = input_ids.where(input_ids >= 0, self.stand_in)
+        result: Tensor = super().__call__(visible, scores, **kwargs)
+        return result
+
+
+def _cut_candidates(
+    propose: Callable[..., tuple[Tensor, Tensor | None]], boundary: int | None
+) -> Callable[..., tuple[Tensor, Tensor | None]]:
+    """Cuts proposals of assisted decoding before a placeholder and at the rope boundary.
+
+    Looking up the prompt may propose placeholders. And a proposal across the boundary would be
+    judged with the long factors at positions that plain decoding judges with the short ones.
+    """
+
+    def get_candidates(
+        input_ids: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        candidates, logits = propose(input_ids, *args, **kwargs)
+        length = input_ids.shape[1]
+        proposed = candidates[0, length:]
+        keep = int((proposed >= 0).long().cumprod(0).sum())
+        if boundary is not None and length <= boundary:
+            keep = min(keep, boundary - length)
+        if keep == len(proposed):
+            return candidates, logits
+        kept = candidates[:, : length + keep]
+        return kept, None if logits is None else logits[:, :keep]
+
+    return get_candidates
