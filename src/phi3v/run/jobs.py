@@ -1,6 +1,6 @@
 """One job: run here, or under `-m` in a fresh process of its own; its outcome in outcome.json.
 
-    jobs.start("train", cfg)
+    jobs.start(cfg, "phi3v.run:train")
 
 Hydra runs the jobs of a sweep one after the other in one process. Then memory, seeds, loggers and
 process groups of one job would leak into the next, and the processes that Lightning starts for DDP
@@ -10,7 +10,9 @@ overrides and waits. Importing this module imports nothing heavy.
 
 import json
 import logging
+import math
 import os
+import pkgutil
 import subprocess
 import sys
 import traceback
@@ -45,7 +47,7 @@ class Outcome:
 
     Attributes:
         status: "ok", or "failed" for whatever reason.
-        objective: What the program returned; None when it failed or returns nothing.
+        objective: What the program returned; None when it failed, or that is no finite number.
         reason: One line on what went wrong; empty when nothing did.
     """
 
@@ -66,11 +68,15 @@ class Outcome:
         return cls(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
 
 
-def start(program: Literal["train", "evaluate"], cfg: DictConfig) -> float | None:
-    """Run `phi3v.run.<program>(cfg)`, in a process of its own when Hydra sweeps.
+def start(cfg: DictConfig, program: str) -> float | None:
+    """Run a program, in a process of its own when Hydra sweeps.
+
+    Args:
+        cfg: What the program gets.
+        program: Where it is, as "package.module:function"; imported by the job alone.
 
     Returns:
-        What the program returns; NaN for a job of a sweep that failed.
+        The objective that the program returns; NaN for a job of a sweep that failed.
 
     Raises:
         SystemExit: With status 2 after a UserError was printed, outside of sweeps.
@@ -78,28 +84,31 @@ def start(program: Literal["train", "evaluate"], cfg: DictConfig) -> float | Non
     folder = Path(HydraConfig.get().runtime.output_dir)
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         return _elsewhere(folder)
-    return _here(program, cfg, folder)
-
-
-def _here(program: Literal["train", "evaluate"], cfg: DictConfig, folder: Path) -> float | None:
     try:
-        from phi3v import run
-
-        objective = {"train": run.train, "evaluate": run.evaluate}[program](cfg)
+        objective: float | None = pkgutil.resolve_name(program)(cfg)
+    except UserError as error:
+        line = f"error: {error}"
+        print(line, file=sys.stderr)
+        _end(folder, Outcome("failed", reason=line), log_text=line)
+        raise SystemExit(WRONG_INPUT) from None
     except BaseException as error:
-        reason = f"{type(error).__name__}: {error}"
-        if isinstance(error, UserError):
-            reason = f"error: {error}"
-            print(reason, file=sys.stderr)
-        _write_to_log(reason if isinstance(error, UserError) else traceback.format_exc())
-        if is_first_process():
-            Outcome("failed", reason=reason.strip().splitlines()[0]).write(folder)
-        if isinstance(error, UserError):
-            raise SystemExit(WRONG_INPUT) from None
+        outcome = Outcome("failed", reason=f"{type(error).__name__}: {error}".splitlines()[0])
+        _end(folder, outcome, log_text=traceback.format_exc())
         raise
-    if is_first_process():
-        Outcome("ok", objective).write(folder)
+    finite = objective is not None and math.isfinite(objective)
+    _end(folder, Outcome("ok", objective if finite else None))
     return objective
+
+
+def _end(folder: Path, outcome: Outcome, log_text: str = "") -> None:
+    """Write the outcome, from the first process alone, and each process's error into its log."""
+    if is_first_process():
+        outcome.write(folder)
+    record = logging.LogRecord(__name__, logging.ERROR, __file__, 0, log_text, None, None)
+    for handler in logging.getLogger().handlers:
+        # The screen shows the error by itself.
+        if isinstance(handler, logging.FileHandler) and log_text:
+            handler.handle(record)
 
 
 def is_first_process(environment: Mapping[str, str] = os.environ) -> bool:
@@ -111,16 +120,9 @@ def is_first_process(environment: Mapping[str, str] = os.environ) -> bool:
     return {environment.get("LOCAL_RANK", "0"), environment.get("NODE_RANK", "0")} == {"0"}
 
 
-def _write_to_log(text: str) -> None:
-    """Put a text into the run's log file; the screen has shown it already."""
-    record = logging.LogRecord(__name__, logging.ERROR, __file__, 0, text, None, None)
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.FileHandler):
-            handler.handle(record)
-
-
 def _elsewhere(folder: Path) -> float:
     hydra = HydraConfig.get()
+    (folder / OUTCOME).unlink(missing_ok=True)
     command = job_command(sys.argv, hydra.overrides.task, hydra.overrides.hydra, folder)
     # Hydra has opened the log file of the job already and its process goes on writing there.
     status = subprocess.run(command, env=clean_environment(os.environ), check=False).returncode
@@ -149,6 +151,7 @@ def job_command(argv: list[str], task: list[str], hydra: list[str], folder: Path
         "--config-dir": flags.config_dir,
     }
     own = [word for word in hydra if not word.lstrip("+~").startswith(_OF_THE_SWEEP)]
+    quoted = str(folder).replace("'", "\\'")
     return [
         sys.executable,
         argv[0],
@@ -156,7 +159,7 @@ def job_command(argv: list[str], task: list[str], hydra: list[str], folder: Path
         *task,
         *own,
         "hydra.mode=RUN",
-        f"hydra.run.dir='{folder}'",
+        f"hydra.run.dir='{quoted}'",
     ]
 
 

@@ -1,0 +1,99 @@
+"""Builds the pieces of a run from its configuration, in the order in which they need each other."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+from peft import PeftModel
+from torch import nn
+
+from phi3v.adapter import load_adapter
+from phi3v.config import instantiate, instantiate_source
+from phi3v.data import ImageTextDataModule, Source
+from phi3v.model import Checkpoint, Loaded
+from phi3v.run.directory import RunDirectory
+from phi3v.run.scoring import Base
+from phi3v.task import Task
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """A task, its data and a base model, ready for each other.
+
+    Attributes:
+        task: What is asked and answered.
+        data: Loaded, divided and checked.
+        loaded: The base with its processor.
+        reload: Loads the base once more, untouched by training.
+    """
+
+    task: Task
+    data: ImageTextDataModule
+    loaded: Loaded
+    reload: Callable[[], Loaded]
+
+
+def build(cfg: DictConfig, splits_file: Path | None = None) -> Pieces:
+    """Loads data and base model.
+
+    Args:
+        cfg: A run's configuration.
+        splits_file: Takes the splits from there instead of making them.
+
+    Raises:
+        UserError: For whatever is wrong with configuration, data or model.
+    """
+    task = cast(Task, instantiate(cfg.task))
+    source = cast(Source, instantiate_source(cfg.data))
+
+    def reload() -> Loaded:
+        return cast(Loaded, instantiate(cfg.model).load(lambda: _texts(source, task)))
+
+    loaded = reload()
+    replaced = {"splits_file": str(splits_file)} if splits_file else {}
+    given: dict[str, Any] = {"source": source, "task": task, "processor": loaded.processor}
+    data = cast(ImageTextDataModule, instantiate(cfg.data, **given, **replaced))
+    data.setup()
+    return Pieces(task, data, loaded, reload)
+
+
+def _texts(source: Source, task: Task) -> Iterator[str]:
+    """All questions and answers: what a tokenizer is trained on when a model starts from nothing."""
+    for example in source.load(task):
+        yield task.write_question(example.values)
+        yield task.write_answer(example.values)
+
+
+def restore(cfg: DictConfig, run: RunDirectory, pieces: Pieces) -> nn.Module:
+    """The model as a run left it: the base with the run's adapter, or the run's own model."""
+    if not run.model.is_dir():
+        return load_adapter(pieces.loaded.model, run.adapter)
+    known = cast(Mapping[str, Any], OmegaConf.to_container(cfg.model, resolve=True))
+    same = ("num_crops", "dtype", "attn_implementation")
+    settings = {name: known[name] for name in same if name in known}
+    return Checkpoint(path=str(run.model), **settings).load().model
+
+
+def base_of(model: nn.Module, reload: Callable[[], Loaded]) -> Base:
+    """What gives the model as it was before training.
+
+    An adapter is switched off for the while; whole weights that were trained are gone, so their
+    base is loaded again.
+    """
+
+    @contextmanager
+    def without_adapter() -> Iterator[nn.Module]:
+        with cast(PeftModel, model).disable_adapter():
+            yield model
+
+    @contextmanager
+    def loaded_again() -> Iterator[nn.Module]:
+        yield reload().model.to(next(model.parameters()).device)
+
+    def enter() -> AbstractContextManager[nn.Module]:
+        return without_adapter() if isinstance(model, PeftModel) else loaded_again()
+
+    return enter

@@ -1,0 +1,116 @@
+"""The run directory: what lies where. Every program that looks at a run reads these files only.
+
+    run = RunDirectory("runs/lora_r16/2026-01-01_12-00-00-000000")
+    run.write_metrics(summary)
+    run.read_metrics()["metrics"]["test/full_price/mape"]
+"""
+
+import csv
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from phi3v.errors import UserError
+from phi3v.evaluation.comparison import to_json
+
+
+class RunDirectory:
+    """Names the files of a run and reads and writes them whole."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration, enough to build the run again."""
+        return self.path / "config.yaml"
+
+    @property
+    def splits(self) -> Path:
+        """Example ids by split."""
+        return self.path / "splits.json"
+
+    @property
+    def metrics_by_step(self) -> Path:
+        """Every logged metric by optimizer step."""
+        return self.path / "metrics.csv"
+
+    @property
+    def metrics(self) -> Path:
+        """Final values, baselines, controls and optimum; equal for equal runs."""
+        return self.path / "metrics.json"
+
+    @property
+    def predictions(self) -> Path:
+        """One line of JSON for each example that was scored."""
+        return self.path / "predictions.jsonl"
+
+    @property
+    def report(self) -> Path:
+        """The page for people."""
+        return self.path / "report.html"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Adapter and training state: best.ckpt and last.ckpt."""
+        return self.path / "checkpoints"
+
+    @property
+    def adapter(self) -> Path:
+        """A PEFT folder, when the run trained an adapter."""
+        return self.path / "adapter"
+
+    @property
+    def model(self) -> Path:
+        """A model folder of the published layout, when the run trained whole weights."""
+        return self.path / "model"
+
+    def write_environment(self, environment: Mapping[str, Any]) -> None:
+        """Writes environment.json."""
+        text = json.dumps(environment, indent=2, ensure_ascii=False) + "\n"
+        _write(self.path / "environment.json", text)
+
+    def read_environment(self) -> dict[str, Any]:
+        """Reads environment.json; {} where there is none."""
+        file = self.path / "environment.json"
+        loaded: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+        return loaded
+
+    def write_metrics(self, summary: Mapping[str, Any]) -> None:
+        """Writes metrics.json."""
+        _write(self.metrics, to_json(summary))
+
+    def read_metrics(self) -> dict[str, Any]:
+        """Reads metrics.json.
+
+        Raises:
+            UserError: when the run has none, because it did not get that far.
+        """
+        if not self.metrics.is_file():
+            raise UserError(f"{self.path}: there is no {self.metrics.name}; the run did not finish")
+        loaded: dict[str, Any] = json.loads(self.metrics.read_text("utf-8"))
+        return loaded
+
+    def write_predictions(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Writes predictions.jsonl."""
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        _write(self.predictions, "".join(lines))
+
+    def read_history(self) -> list[dict[str, float]]:
+        """Reads metrics.csv: one dict a row, without the cells that are empty."""
+        if not self.metrics_by_step.is_file():
+            return []
+        with self.metrics_by_step.open(newline="", encoding="utf-8") as file:
+            return [
+                {name: float(cell) for name, cell in row.items() if cell}
+                for row in csv.DictReader(file)
+            ]
+
+
+def _write(file: Path, text: str) -> None:
+    """Writes a file in one go: a reader, or a crash, never meets half of it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_name(f"{file.name}.part")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(file)

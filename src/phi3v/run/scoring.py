@@ -1,0 +1,154 @@
+"""Scores a model on a split: its own answers, the controls, the base, the constant answer.
+
+    scored = score(model, task, data, split="test", base=base, max_new_tokens=96)
+    scored.summary      # the content of metrics.json
+    scored.predictions  # the rows of predictions.jsonl
+
+Everything is generated: cached, greedy, one answer for every example of the split.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from phi3v.data import Example, ImageTextDataModule
+from phi3v.data.collation import Collator
+from phi3v.data.encoding import Picture
+from phi3v.data.pictures import open_picture
+from phi3v.errors import UserError
+from phi3v.evaluation.comparison import compare
+from phi3v.evaluation.controls import blank_picture, shuffled_pictures
+from phi3v.metric import FieldMetrics, baselines, bootstrap
+from phi3v.task import Task, Value
+from phi3v.training import generate_answers
+
+log = logging.getLogger(__name__)
+
+# Enters the base that was there before training, and leaves it again.
+Base = Callable[[], AbstractContextManager[nn.Module]]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The outcome of scoring one model on one split."""
+
+    summary: dict[str, Any]
+    predictions: list[dict[str, Any]]
+
+
+def field_values(task: Task, examples: Sequence[Example]) -> dict[str, list[Value]]:
+    """The values of every field of the answer, by field."""
+    return {name: [example.values[name] for example in examples] for name in task.field_names}
+
+
+def score(
+    model: nn.Module,
+    task: Task,
+    data: ImageTextDataModule,
+    *,
+    split: str,
+    max_new_tokens: int,
+    base: Base | None,
+    subject: str = "Fine-tuned",
+) -> Scored:
+    """Scores a model beside everything that it must be better than.
+
+    Args:
+        model: Phi-3-Vision, with or without adapter, on the device that it shall run on.
+        task: What is asked and answered.
+        data: After `setup`.
+        split: Which examples: "train", "val" or "test".
+        max_new_tokens: Longer answers are cut here.
+        base: Gives the model as it was before training; None where nothing was trained.
+        subject: What the model is called in tables.
+
+    Raises:
+        UserError: When there is no such split.
+    """
+    if split not in data.examples:
+        raise UserError(f"split={split}: there are {', '.join(data.examples)}")
+    examples = data.examples[split]
+    train_values = field_values(task, data.examples["train"])
+    truths = [example.values for example in examples]
+
+    def answers(of: nn.Module, what: str, shown: Sequence[Example], picture: Picture) -> list[str]:
+        log.info("%s: %d examples, %s", split, len(shown), what)
+        return answer_all(of, task, data, shown, max_new_tokens, picture)
+
+    def measured(texts: Sequence[str]) -> dict[str, float]:
+        metrics = FieldMetrics(task, train_values)
+        metrics.update([example.id for example in examples], texts, truths)
+        return metrics.compute()
+
+    own = answers(model, subject.lower(), examples, open_picture)
+    controls = {"blank": answers(model, "blank pictures", examples, blank_picture)}
+    if len(examples) > 1:
+        strangers = shuffled_pictures(examples, seed=0)
+        controls["shuffled"] = answers(model, "shuffled pictures", strangers, open_picture)
+    before = None
+    if base is not None:
+        with base() as untrained:
+            before = measured(answers(untrained, "before training", examples, open_picture))
+    summary = compare(
+        task,
+        rows={name: len(rows) for name, rows in data.examples.items()},
+        fine_tuned=measured(own),
+        baseline=baselines(task, train_values, truths),
+        optimum=data.source.optimum(task),
+        base=before,
+        controls={name: measured(texts) for name, texts in controls.items()},
+        intervals=bootstrap(task, train_values, own, truths),
+        subject=subject,
+    )
+    return Scored(summary, _prediction_rows(task, examples, own))
+
+
+def answer_all(
+    model: nn.Module,
+    task: Task,
+    data: ImageTextDataModule,
+    examples: Sequence[Example],
+    max_new_tokens: int,
+    picture: Picture = open_picture,
+) -> list[str]:
+    """The model's answers in the order of the examples; batches hold prompts of similar length."""
+    collate = Collator(data.processor, task, data.max_length, "prompt", picture)
+    device = next(model.parameters()).device
+    order = sorted(range(len(examples)), key=lambda place: data.lengths[examples[place].id].total)
+    texts = [""] * len(examples)
+    for start in range(0, len(order), data.eval_batch_size):
+        places = order[start : start + data.eval_batch_size]
+        batch = {
+            name: value.to(device) if isinstance(value, torch.Tensor) else value
+            for name, value in collate([examples[place] for place in places]).items()
+        }
+        for place, text in zip(
+            places, generate_answers(model, data.processor, batch, max_new_tokens), strict=True
+        ):
+            texts[place] = text
+    return texts
+
+
+def _prediction_rows(
+    task: Task, examples: Sequence[Example], texts: Sequence[str]
+) -> list[dict[str, Any]]:
+    def fields(values: Mapping[str, Value]) -> dict[str, Value]:
+        return {name: values[name] for name in task.field_names}
+
+    return [
+        {
+            "id": example.id,
+            "picture": [str(path) for path in example.images],
+            "question": task.write_question(example.values),
+            "answer": task.write_answer(example.values),
+            "prediction": text,
+            "truth": fields(example.values),
+            "parsed": task.parse(text),
+        }
+        for example, text in zip(examples, texts, strict=True)
+    ]

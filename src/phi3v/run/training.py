@@ -1,0 +1,153 @@
+"""THE flow of a training: data, model, adapter, fit, test, report.
+
+    objective = train(cfg)
+"""
+
+import logging
+from pathlib import Path
+from typing import Any, cast
+
+import lightning
+from lightning.pytorch.loggers import Logger, WandbLogger
+from omegaconf import DictConfig
+from torch import nn
+
+from phi3v.adapter import Adapter, load_trained_state, save_adapter
+from phi3v.config import instantiate, public_config, save_config
+from phi3v.data.splits import save_splits
+from phi3v.errors import UserError
+from phi3v.metric import FieldMetrics
+from phi3v.run.assembly import Pieces, base_of, build
+from phi3v.run.directory import RunDirectory
+from phi3v.run.ending import show_results, write_results
+from phi3v.run.environment import environment
+from phi3v.run.scoring import Scored, field_values, score
+from phi3v.training import BestCheckpoint, FineTuning, StepMetrics, read_weights
+
+log = logging.getLogger(__name__)
+
+
+def train(cfg: DictConfig) -> float | None:
+    """Trains, evaluates and reports one run.
+
+    Returns:
+        The value of `cfg.objective`, on the first process; None on the others.
+
+    Raises:
+        UserError: For whatever the user has to put right.
+    """
+    run = RunDirectory(Path(cfg.paths.run))
+    lightning.seed_everything(cfg.seed, workers=True, verbose=False)
+    save_config(cfg, run.path)
+    run.write_environment(environment(cfg.seed))
+
+    pieces = build(cfg)
+    check_objective(cfg.objective, pieces)
+    save_splits(pieces.data.splits, run.splits)
+    log.info(pieces.data.summary())
+
+    adapter = cast(Adapter, instantiate(cfg.adapter))
+    model = adapter.attach(pieces.loaded.model)
+    module = FineTuning(
+        model,
+        pieces.loaded.processor,
+        pieces.task,
+        optimizer=instantiate(cfg.optimizer),
+        scheduler=instantiate(cfg.scheduler),
+        metrics=FieldMetrics(pieces.task, field_values(pieces.task, pieces.data.examples["train"])),
+        max_new_tokens=cfg.max_new_tokens,
+    )
+    loggers = make_loggers(cfg, run)
+    callbacks = [instantiate(node) for node in (cfg.callbacks or {}).values()]
+    trainer = instantiate(cfg.trainer, logger=loggers, callbacks=callbacks)
+    device = trainer.strategy.root_device
+    trainer.fit(module, datamodule=pieces.data)
+    if not trainer.is_global_zero:
+        return None
+
+    validated = use_best(model, callbacks) or _validated_last(trainer)
+    model.to(device)
+    kept = keep_model(adapter, model, pieces, run)
+    base = base_of(model, pieces.reload)
+    scored = score(
+        model, pieces.task, pieces.data,
+        split="test", max_new_tokens=cfg.max_new_tokens, base=base,
+    )  # fmt: skip
+    scored.summary["metrics"] |= validated
+    write_results(run, scored, pieces.task, cfg, cfg.name)
+    log_final(loggers, scored, trainer.global_step)
+    again = f"python eval.py run={run.path}"
+    show_results(run, scored.summary, {"adapter": str(kept), "evaluate": again})
+    return float(scored.summary["metrics"][cfg.objective])
+
+
+def check_objective(objective: str, pieces: Pieces) -> None:
+    """Refuses an objective that nothing will measure, before anything is trained.
+
+    Raises:
+        UserError: When it is no metric of the task on "val" or "test".
+    """
+    split, _, metric = objective.partition("/")
+    names = pieces.task.metric_names
+    if split not in ("val", "test") or metric not in names:
+        raise UserError(
+            f"objective={objective}: give val/ or test/ and one of {', '.join(names)}"
+        )
+
+
+def make_loggers(cfg: DictConfig, run: RunDirectory) -> list[Logger]:
+    """metrics.csv, and whatever the group `logger` names; that one is told the configuration."""
+    loggers: list[Logger] = [StepMetrics(run.path)]
+    if cfg.logger:
+        chosen = cast(Logger, instantiate(cfg.logger))
+        # One key of its own: a sweep agent claims keys of the top level for itself.
+        chosen.log_hyperparams({"run": public_config(cfg)})
+        loggers.append(chosen)
+    return loggers
+
+
+def use_best(model: nn.Module, callbacks: list[Any]) -> dict[str, float]:
+    """Puts the best checkpoint's weights into the model; its validation metrics."""
+    best = next((one for one in callbacks if isinstance(one, BestCheckpoint)), None)
+    if best is None or not best.best_model_path:
+        return {}
+    load_trained_state(model, read_weights(best.best_model_path))
+    return best.best_values
+
+
+def _validated_last(trainer: lightning.Trainer) -> dict[str, float]:
+    """The metrics of the last validation."""
+    return {
+        name: float(value)
+        for name, value in trainer.callback_metrics.items()
+        if name.startswith("val/")
+    }
+
+
+def keep_model(adapter: Adapter, model: nn.Module, pieces: Pieces, run: RunDirectory) -> Path:
+    """Writes what was trained: a PEFT folder, or a complete model folder.
+
+    Returns:
+        The folder.
+    """
+    if adapter.kind == "lora":
+        save_adapter(model, run.adapter)
+        return run.adapter
+    save_adapter(model, run.model)
+    pieces.loaded.processor.save_pretrained(run.model)
+    return run.model
+
+
+def log_final(loggers: list[Logger], scored: Scored, step: int) -> None:
+    """Tells the chosen logger the final figures, and ends it."""
+    final = {
+        name: value
+        for name, value in scored.summary["metrics"].items()
+        if name.startswith("test/") and value is not None
+    }
+    for logger in loggers:
+        if not isinstance(logger, StepMetrics):
+            logger.log_metrics(final, step)
+            logger.finalize("success")
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish()
