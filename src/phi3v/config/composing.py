@@ -5,12 +5,13 @@
 Costs a tenth of a second and imports neither torch nor anything that does.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
@@ -20,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
 from phi3v.config import resolvers, schema
+from phi3v.config.containers import dotted_keys, has_key, to_plain, value_at
 from phi3v.config.overrides import Groups, alternatives, read_overrides
 from phi3v.errors import UserError
 
@@ -67,12 +69,7 @@ def check_command_line(
     with initialize_config_dir(str(conf.resolve()), version_base="1.3"):
         groups = _groups()
         for word in parsed:
-            groups.check(word)
-            if word.is_sweep_override() and not multirun:
-                raise UserError(
-                    f"{word.input_line} has several values: add -m to run them all, or write "
-                    f"{word.key_or_group}=[a,b] for a list"
-                )
+            groups.check(word, multirun)
         for overrides in alternatives(parsed):
             composed = _compose(config_name, overrides, groups)
             problem = schema.first_problem(composed.plain, SHAPES[program], allow_missing)
@@ -91,10 +88,8 @@ def _groups() -> Groups:
             names.append(name)
             choices[name] = loader.get_group_options(name)
             # A file in a folder of the group is chosen by its path below the group.
-            parent = name.rpartition("/")[0]
-            if parent in choices and not parent.startswith("hydra"):
-                tail = name.rpartition("/")[2]
-                choices[parent] += [f"{tail}/{option}" for option in choices[name]]
+            if group in choices:
+                choices[group] += [f"{inner}/{option}" for option in choices[name]]
     return Groups(choices)
 
 
@@ -103,31 +98,24 @@ def _compose(name: str, overrides: Sequence[str], groups: Groups) -> Composed:
         cfg = compose(name, list(overrides), return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_composition_problem(error, name, overrides, groups)) from None
-    with open_dict(cfg.hydra.runtime):
-        cfg.hydra.runtime.output_dir = "."
-    choices = {str(group): choice for group, choice in cfg.hydra.runtime.choices.items()}
-    HydraConfig.instance().set_config(cfg)
-    hydra = OmegaConf.to_container(cfg.hydra)
+    with open_dict(cfg):
+        cfg.hydra.runtime.output_dir = "."  # made by the run itself, later
+        HydraConfig.instance().set_config(cfg)
+        hydra = to_plain(cfg.hydra, resolve=False)
+        del cfg["hydra"]
     try:
-        with open_dict(cfg):
-            del cfg["hydra"]
-        plain = OmegaConf.to_container(cfg, resolve=True)
+        return Composed(to_plain(cfg), hydra, hydra["runtime"]["choices"])
     except OmegaConfBaseException as error:
         raise UserError(_interpolation_problem(error, cfg)) from None
     finally:
         HydraConfig.instance().cfg = None
-    assert isinstance(plain, dict)
-    assert isinstance(hydra, dict)
-    return Composed(plain, hydra, choices)
 
 
 def _interpolation_problem(error: OmegaConfBaseException, cfg: DictConfig) -> str:
-    unresolved = OmegaConf.to_container(cfg)
-    assert isinstance(unresolved, dict)
     if isinstance(error, InterpolationToMissingValueError):
-        for key in dotted_keys(unresolved):
-            if value_at(unresolved, key) == schema.MISSING:
-                return f"{key} is required: {key}={key.rpartition('.')[2].upper()}"
+        written = to_plain(cfg, resolve=False)
+        open_keys = [key for key in dotted_keys(written) if value_at(written, key) == "???"]
+        return f"{open_keys[0]} is required: {open_keys[0]}={_placeholder(open_keys[0])}"
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, UserError):  # raised by a resolver
@@ -146,10 +134,10 @@ def _composition_problem(
             where = str(error).partition(":")[0]
             return f"{where}: {groups.unknown(group, choice)}"
     parsed = read_overrides(overrides)
-    others = [word.input_line for word in parsed if word.key_or_group in groups.choices]
-    if len(others) < len(parsed):
+    chosen = [str(word.input_line) for word in parsed if word.key_or_group in groups.choices]
+    if len(chosen) < len(parsed):
         # Without the values: what is wrong is either a value's key or the value itself.
-        composed = _compose(name, [str(line) for line in others], groups)
+        composed = _compose(name, chosen, groups)
         for word in parsed:
             if message := _key_problem(word, composed, groups):
                 return message
@@ -159,75 +147,68 @@ def _composition_problem(
 
 def _key_problem(word: Override, composed: Composed, groups: Groups) -> str | None:
     key = word.key_or_group
-    plain = dict(composed.plain)
-    if key.startswith("hydra."):
-        plain = {"hydra": composed.hydra}
+    plain = {"hydra": composed.hydra} if key.startswith("hydra.") else composed.plain
     if key in groups.choices or word.is_add() or word.is_force_add() or has_key(plain, key):
         return None
     parent, _, last = key.rpartition(".")
-    node = value_at(plain, parent) if parent else plain
-    if not isinstance(node, Mapping) or parent.startswith("hydra"):
+    node = value_at(plain, parent)
+    if not isinstance(node, Mapping) or key.startswith("hydra."):
         return schema.unknown_key(key, {}, dotted_keys(plain))
     known = schema.known_keys(node, parent) if parent else dict.fromkeys(groups.choices)
+    group = key.partition(".")[0]
     if last in known:
-        group = parent.partition(".")[0]
         return (
             f"'{key}' is not in the file that was chosen for {group}; "
             f"add it with +{word.input_line}"
         )
+    elsewhere = list(_files_with(key, group, groups))
+    if elsewhere:
+        return (
+            f"unknown key '{key}' with {group}={composed.choices[group]}; "
+            f"it is one of {group}={' and '.join(elsewhere)}"
+        )
     return schema.unknown_key(key, {**known, **node}, dotted_keys(plain))
+
+
+def _files_with(key: str, group: str, groups: Groups) -> Iterator[str]:
+    """The choices of a group that have a key which the chosen one has not."""
+    loader = GlobalHydra.instance().config_loader()
+    assert isinstance(loader, ConfigLoaderImpl)
+    for choice in groups.choices.get(group, []):
+        loaded = loader.repository.load_config(f"{group}/{choice}")
+        content = loaded.config if loaded else None
+        inner = key.partition(".")[2]
+        if isinstance(content, DictConfig) and has_key(to_plain(content, resolve=False), inner):
+            yield choice
 
 
 def _explained(
     problem: schema.Problem, composed: Composed, conf: Path, overrides: Sequence[str]
 ) -> str:
-    if schema.MISSING in problem.text:
+    if problem.kind == "missing":
         group = problem.key.partition(".")[0]
-        choice = composed.choices.get(group)
-        example = f"{problem.key}={problem.key.rpartition('.')[2].upper()}"
-        return f"{problem.key} is required: {group}={choice} {example}"
-    typed = any(word.lstrip("+").startswith(f"{problem.key}=") for word in overrides)
-    file = None if typed else _origin(problem.key, composed.choices, conf)
+        chosen = f"{group}={composed.choices[group]} " if composed.choices.get(group) else ""
+        return f"{problem.key} is required: {chosen}{problem.key}={_placeholder(problem.key)}"
+    if any(word.lstrip("+").startswith(f"{problem.key}=") for word in overrides):
+        return problem.text
+    file = _origin(problem.key, composed, conf)
     return problem.text if file is None else f"{file}: {problem.text}"
 
 
-def _origin(key: str, choices: Mapping[str, str | None], conf: Path) -> str | None:
-    """The file that holds a key, where one of the chosen files does."""
-    for group, choice in reversed(choices.items()):
+def _placeholder(key: str) -> str:
+    return key.rpartition(".")[2].upper()
+
+
+def _origin(key: str, composed: Composed, conf: Path) -> str | None:
+    """The file that holds a key, where one of the chosen files does; the last one wins."""
+    for group, choice in reversed(list(composed.choices.items())):
         file = conf / group / f"{choice}.yaml"
         if not file.is_file():
             continue
-        content = OmegaConf.to_container(OmegaConf.load(file))
+        loaded = OmegaConf.load(file)
+        content = to_plain(loaded, resolve=False) if isinstance(loaded, DictConfig) else {}
         everywhere = file.read_text(encoding="utf-8").startswith("# @package _global_")
-        inner = key if everywhere else key.removeprefix(f"{group}.")
-        if isinstance(content, dict) and has_key(content, inner):
+        if has_key(content, key if everywhere else key.removeprefix(f"{group}.")):
             return f"{conf.name}/{group}/{choice}.yaml"
-    return None
-
-
-def has_key(plain: Mapping[str, Any], key: str) -> bool:
-    """Whether a dotted key exists."""
-    parent, _, last = key.rpartition(".")
-    node = value_at(plain, parent) if parent else plain
-    if isinstance(node, list):
-        return last.isdigit() and int(last) < len(node)
-    return isinstance(node, Mapping) and last in node
-
-
-def value_at(plain: Mapping[str, Any], key: str) -> Any:
-    """The value of a dotted key; None when it does not exist."""
-    node: Any = plain
-    for word in key.split("."):
-        node = node.get(word) if isinstance(node, Mapping) else None
-    return node
-
-
-def dotted_keys(plain: Mapping[str, Any], prefix: str = "") -> tuple[str, ...]:
-    """Every key that a person can set, outer ones first."""
-    keys: list[str] = []
-    for key, value in plain.items():
-        if key != "_target_":
-            keys.append(f"{prefix}{key}")
-            if isinstance(value, Mapping):
-                keys += dotted_keys(value, f"{prefix}{key}.")
-    return tuple(sorted(keys, key=lambda name: name.count(".")))
+    run = composed.plain.get("run")
+    return f"{run}/config.yaml" if run else None

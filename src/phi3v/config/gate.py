@@ -13,8 +13,9 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from phi3v.config.containers import to_plain
 from phi3v.config.signatures import Constructor, read_constructor
 from phi3v.errors import UserError
 
@@ -118,15 +119,6 @@ def instantiate(node: DictConfig | Mapping[str, Any], **given: Any) -> Any:
 def instantiate_source(data: DictConfig | Mapping[str, Any]) -> Any:
     """Build the source of a data node alone, with the short keys that are meant for it."""
     return instantiate(settle(to_plain(data))["source"])
-
-
-def to_plain(node: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
-    """A node as a resolved plain dict."""
-    if not isinstance(node, DictConfig):
-        return dict(node)
-    plain = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
 
 
 def settle(node: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The page that `python train.py --help` prints: what there is to choose, read from conf/ itself."""
+"""The page that `python train.py --help` prints: what there is to choose, read from conf/."""
 
 from pathlib import Path
 

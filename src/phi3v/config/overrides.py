@@ -21,13 +21,18 @@ class Groups:
 
     choices: dict[str, list[str]]
 
-    def check(self, word: Override) -> None:
-        """Refuse a choice that its group does not offer.
+    def check(self, word: Override, multirun: bool) -> None:
+        """Refuse a choice that its group does not offer, and several where one is wanted.
 
         Raises:
-            UserError: With the nearest one and all there are.
+            UserError: With the nearest choice and all there are.
         """
         key = word.key_or_group
+        if word.is_sweep_override() and not multirun:
+            raise UserError(
+                f"{word.input_line} has several values: add -m to run them all, or write "
+                f"{key}=[a,b] for a list"
+            )
         if key not in self.choices or word.is_delete():
             return
         for value in chosen(word):

@@ -1,4 +1,6 @@
-"""The functions that configuration files may call: ${first:...}, ${accumulation:...}, ${repository:}.
+"""The functions that configuration files may call: first, accumulation, repository.
+
+    name: ${first:${hydra:runtime.choices.experiment},default}
 
 Few on purpose, and none that evaluates code. `register()` may be called any number of times.
 """

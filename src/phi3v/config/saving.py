@@ -9,10 +9,10 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
+from phi3v.config.containers import to_plain
 from phi3v.config.spelling import nearest
 from phi3v.errors import UserError
 
@@ -33,8 +33,7 @@ def save_config(cfg: DictConfig, folder: Path) -> Path:
         The file: every value in place, secrets hidden, paths absolute.
     """
     file = folder / FILE
-    text = yaml.safe_dump(public_config(cfg), sort_keys=False, allow_unicode=True, width=100)
-    file.write_text(text, encoding="utf-8")
+    OmegaConf.save(OmegaConf.create(public_config(cfg)), file)
     return file
 
 
@@ -44,11 +43,8 @@ def public_config(cfg: DictConfig) -> dict[str, Any]:
     Values under keys like `api_key` and values that come from environment variables of such names
     are hidden. Relative paths of things that exist become absolute.
     """
-    written = OmegaConf.to_container(cfg)
-    resolved = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    public = _public(written, resolved, "")
-    assert isinstance(public, dict)
-    return public
+    written, resolved = to_plain(cfg, resolve=False), to_plain(cfg)
+    return {key: _public(written[key], value, key) for key, value in resolved.items()}
 
 
 def load_config(run: str | Path) -> dict[str, Any]:
@@ -63,10 +59,10 @@ def load_config(run: str | Path) -> dict[str, Any]:
         near = nearest(Path(run).name, siblings)
         hint = f" (did you mean '{Path(run).parent / near}'?)" if near else ""
         raise UserError(f"run={run}: there is no {FILE} in it; give a directory of train.py{hint}")
-    loaded = yaml.safe_load(file.read_text(encoding="utf-8"))
-    if not isinstance(loaded, dict):
+    loaded = OmegaConf.load(file)
+    if not isinstance(loaded, DictConfig):
         raise UserError(f"{file} is not the configuration of a run")
-    return loaded
+    return to_plain(loaded, resolve=False)
 
 
 def base_on_run(run: str | Path, replaced: Collection[str]) -> str:
@@ -95,16 +91,17 @@ def base_on_run(run: str | Path, replaced: Collection[str]) -> str:
 
 
 def _public(written: Any, resolved: Any, key: str) -> Any:
+    """Hide or complete one value; `written` is where it came from, possibly an interpolation."""
     if isinstance(resolved, Mapping):
-        inner = written if isinstance(written, Mapping) else resolved
-        return {name: _public(inner[name], value, str(name)) for name, value in resolved.items()}
+        sources = written if isinstance(written, Mapping) else resolved
+        return {name: _public(sources[name], item, str(name)) for name, item in resolved.items()}
     if isinstance(resolved, list):
-        inner = written if isinstance(written, list) else resolved
-        return [_public(inner[place], value, key) for place, value in enumerate(resolved)]
+        origins = written if isinstance(written, list) else resolved
+        return [_public(*pair, key) for pair in zip(origins, resolved, strict=True)]
     if not isinstance(resolved, str) or not resolved:
         return resolved
-    sources = _ENVIRONMENT.findall(written) if isinstance(written, str) else []
-    if any(_SECRET.search(name) for name in (key, *sources)):
+    variables = _ENVIRONMENT.findall(written) if isinstance(written, str) else []
+    if any(_SECRET.search(name) for name in (key, *variables)):
         return HIDDEN
     return _absolute(resolved) if key.endswith(_PATH_KEYS) else resolved
 

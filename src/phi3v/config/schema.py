@@ -1,30 +1,38 @@
 """What a configuration may hold: the top level here, the groups by their constructors' parameters.
 
-    check(plain, Train, known_files)     # raises a UserError that names the key
+    problem = first_problem(plain, Train)      # None, or a Problem that names the key
 
 Nothing is imported for this: the parameters and their types are read from the source text. That is
 also how the classes below are used; they are never made.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from phi3v.config.gate import ROOMS, THIRD_PARTY, allow, check_targets, settle
 from phi3v.config.signatures import Parameter, read_constructor
 from phi3v.config.spelling import nearest, nearest_key
-from phi3v.config.types import describe, fits
+from phi3v.config.types import describe, misfit
 from phi3v.errors import UserError
 
 MISSING = "???"
 # Groups of several nodes, each under a name of its own; the others are one node.
 NAMED = {"callbacks"}
-# Groups that may be left empty.
 MAY_BE_EMPTY = {"callbacks", "logger"}
 # Parameters that the run fills in; a configuration must not.
 GIVEN_BY_RUN = {
     "phi3v.data.ImageTextDataModule": {"task", "processor"},
     "lightning.Trainer": {"logger", "callbacks"},
+}
+PARTS = {"decoder", "projector", "vision"}
+# Mappings whose keys are fixed although their types do not say so. A star stands for every key.
+INNER_KEYS = {
+    "model.learning_rate": {"lora", "full"},
+    "adapter.targets": PARTS,
+    "data.splits": {"train", "val", "test"},
+    "optimizer.parts": PARTS,
+    "optimizer.parts.*": {"lr", "weight_decay"},
 }
 
 
@@ -58,10 +66,10 @@ class Train(Common):
 
 @dataclass
 class Eval(Common):
-    """Top level of eval.py; what only training needs comes along with a run's config."""
+    """Top level of eval.py; what only training needs comes along with a run's configuration."""
 
     run: str | None
-    split: str
+    split: Literal["train", "val", "test"]
     name: str = ""
     tags: list[str] | None = None
     optimizer: dict[str, Any] | None = None
@@ -84,73 +92,68 @@ class Paths:
 
 @dataclass(frozen=True)
 class Problem:
-    """The first thing that is wrong.
+    """Something that is wrong.
 
     Attributes:
         key: Dotted key.
         text: The whole message.
-        unknown: Whether nothing of that name exists.
+        kind: "missing" is a mandatory value that was not given.
     """
 
     key: str
     text: str
-    unknown: bool = False
-
-
-def check(plain: Mapping[str, Any], program: type[Common], allow_missing: bool = False) -> None:
-    """Refuse a composed configuration that its constructors would not take.
-
-    Args:
-        plain: The resolved configuration, without Hydra's own node.
-        program: `Train` or `Eval`.
-        allow_missing: Let mandatory values be open, to print a configuration.
-
-    Raises:
-        UserError: With the first problem.
-    """
-    problem = first_problem(plain, program, allow_missing)
-    if problem:
-        raise UserError(problem.text)
+    kind: Literal["unknown", "missing", "wrong"] = "wrong"
 
 
 def first_problem(
     plain: Mapping[str, Any], program: type[Common], allow_missing: bool = False
 ) -> Problem | None:
-    """The first thing that is wrong with a composed configuration, or None."""
-    problems = _problems(plain, _own(program))
-    return next(
-        (found for found in problems if not (allow_missing and MISSING in found.text)), None
-    )
+    """The first thing that is wrong with a composed configuration.
+
+    Args:
+        plain: The resolved configuration, without Hydra's own node.
+        program: `Train` or `Eval`.
+        allow_missing: Let mandatory values be open, to print a configuration.
+    """
+    problems = _problems(plain, parameters_of(program))
+    return next((one for one in problems if not (allow_missing and one.kind == "missing")), None)
 
 
-def known_keys(node: Mapping[str, Any], path: str) -> dict[str, Parameter]:
-    """All keys that the node at `path` may have."""
-    if path == "":
-        return _own(Eval)
-    if path == "paths":
-        return _own(Paths)
-    if "_target_" not in node:
-        return {}
-    target = node["_target_"]
-    keys = dict(allow(target, path).parameters)
-    source = node.get("source")
-    if isinstance(source, Mapping) and "_target_" in source:
-        keys = dict(allow(source["_target_"], f"{path}.source").parameters) | keys
-    hidden = GIVEN_BY_RUN.get(target, set())
-    return {key: parameter for key, parameter in keys.items() if key not in hidden}
-
-
-def _own(shape: type) -> dict[str, Parameter]:
+def parameters_of(shape: type) -> dict[str, Parameter]:
+    """The keys that one of the classes of this file allows."""
     return read_constructor(f"{__name__}.{shape.__name__}").parameters
 
 
-def _problems(plain: Mapping[str, Any], top: dict[str, Parameter]) -> Iterator[Problem]:
+def known_keys(node: Mapping[str, Any], path: str) -> dict[str, Parameter]:
+    """The keys that the node at `path` may have, also those that it has not."""
+    if path == "paths":
+        return parameters_of(Paths)
+    if "_target_" not in node:
+        return {}
+    keys = dict(allow(node["_target_"], path).parameters)
+    source = node.get("source")
+    if isinstance(source, Mapping) and "_target_" in source:
+        keys = {**allow(source["_target_"], f"{path}.source").parameters, **keys}
+    hidden = GIVEN_BY_RUN.get(node["_target_"], set())
+    return {key: parameter for key, parameter in keys.items() if key not in hidden}
+
+
+def unknown_key(key: str, siblings: Iterable[str], elsewhere: Iterable[str] = ()) -> str:
+    """The message for a key that does not exist, with the one that was most likely meant."""
+    parent, _, last = key.rpartition(".")
+    near = nearest(last, siblings)
+    meant = f"{parent}.{near}".lstrip(".") if near else nearest_key(key, elsewhere)
+    hint = f" (did you mean '{meant}'?)" if meant else ""
+    return f"unknown key '{key}'{hint}"
+
+
+def _problems(plain: Mapping[str, Any], top: Mapping[str, Parameter]) -> Iterator[Problem]:
     yield from _of_keys(plain, "", top)
     for group, node in plain.items():
         if not isinstance(node, Mapping):
             continue
         if group == "paths":
-            yield from _of_keys(node, group, _own(Paths))
+            yield from _of_keys(node, group, parameters_of(Paths))
         elif node or group not in MAY_BE_EMPTY:
             nodes = node if group in NAMED else {"": node}
             for name, one in nodes.items():
@@ -163,19 +166,18 @@ def _of_node(node: object, path: str, group: str) -> Iterator[Problem]:
         return
     try:
         check_targets(node, path)
-        _check_room(str(node["_target_"]), path, group)
+        _check_room(node["_target_"], path, group)
         settled = settle(dict(node))
     except UserError as error:
         yield Problem(path, str(error))
         return
-    known = known_keys(node, path)
-    yield from _of_keys(node, path, known)
-    yield from _of_required(settled, path, known)
+    yield from _of_keys(node, path, known_keys(node, path))
+    yield from _of_required(settled, path)
     for key, child in settled.items():
         if isinstance(child, Mapping) and "_target_" in child:
-            inner = known_keys(child, f"{path}.{key}")
-            yield from _of_keys(node[key], f"{path}.{key}", inner)
-            yield from _of_required(child, f"{path}.{key}", inner)
+            inner = f"{path}.{key}"
+            yield from _of_keys(node[key], inner, known_keys(child, inner))
+            yield from _of_required(child, inner)
 
 
 def _check_room(target: str, path: str, group: str) -> None:
@@ -185,13 +187,12 @@ def _check_room(target: str, path: str, group: str) -> None:
     raise UserError(f"{path}._target_={target} does not belong into the group '{group}'")
 
 
-def _of_required(
-    node: Mapping[str, Any], path: str, known: Mapping[str, Parameter]
-) -> Iterator[Problem]:
-    own = allow(node["_target_"], path).parameters
-    for key, parameter in known.items():
-        if key in own and parameter.required and key not in node:
-            yield Problem(f"{path}.{key}", f"{path}.{key} is required by {node['_target_']}")
+def _of_required(node: Mapping[str, Any], path: str) -> Iterator[Problem]:
+    target = node["_target_"]
+    given = GIVEN_BY_RUN.get(target, set())
+    for key, parameter in allow(target, path).parameters.items():
+        if parameter.required and key not in node and key not in given:
+            yield Problem(f"{path}.{key}", f"{path}.{key} is missing: {target} needs it")
 
 
 def _of_keys(
@@ -202,28 +203,31 @@ def _of_keys(
         if key == "_target_":
             continue
         if key not in known:
-            yield Problem(full, unknown_key(full, known), unknown=True)
+            yield Problem(full, unknown_key(full, known), "unknown")
         elif value == MISSING:
-            yield Problem(full, f"{full} is {MISSING}: it is required")
-        elif not _fits(known[key], value):
-            expected = describe(known[key].annotation)
-            yield Problem(full, f"{full}={_shown(value)}: expected {expected}")
+            yield Problem(full, f"{full} is required", "missing")
+        else:
+            yield from _of_value(full, value, known[key])
 
 
-def _fits(parameter: Parameter, value: object) -> bool:
+def _of_value(key: str, value: object, parameter: Parameter) -> Iterator[Problem]:
     if isinstance(value, Mapping) and "_target_" in value:
-        return True
-    return fits(parameter.annotation, parameter.module, value)
+        return  # a node of its own
+    yield from _of_inner_keys(key, key, value)
+    if wrong := misfit(parameter.annotation, parameter.module, value):
+        full = ".".join([key, *wrong.place])
+        shown = "null" if wrong.value is None else str(wrong.value)
+        text = f"{full}={shown}: expected {describe(wrong.annotation)}"
+        if isinstance(wrong.value, int | float) and "text" in describe(wrong.annotation):
+            text += f"; write {full}='\"{shown}\"'"
+        yield Problem(full, text)
 
 
-def _shown(value: object) -> str:
-    return "null" if value is None else str(value)
-
-
-def unknown_key(key: str, siblings: Mapping[str, Any], elsewhere: tuple[str, ...] = ()) -> str:
-    """The message for a key that does not exist, with the one that was most likely meant."""
-    parent, _, last = key.rpartition(".")
-    near = nearest(last, siblings)
-    meant = f"{parent}.{near}".lstrip(".") if near else nearest_key(key, elsewhere)
-    hint = f" (did you mean '{meant}'?)" if meant else ""
-    return f"unknown key '{key}'{hint}"
+def _of_inner_keys(key: str, pattern: str, value: object) -> Iterator[Problem]:
+    if pattern not in INNER_KEYS or not isinstance(value, Mapping):
+        return
+    for inner, item in value.items():
+        if inner not in INNER_KEYS[pattern]:
+            full = f"{key}.{inner}"
+            yield Problem(full, unknown_key(full, INNER_KEYS[pattern]), "unknown")
+        yield from _of_inner_keys(f"{key}.{inner}", f"{pattern}.*", item)

@@ -57,7 +57,7 @@ def read_constructor(target: str) -> Constructor:
     found = find_definition(module, name) if module else None
     if found is None or not isinstance(found[1], ast.ClassDef):
         raise UserError(f"_target_ '{target}': there is no such class")
-    return Constructor(target, found[0], _parameters(*found))
+    return Constructor(target, found[0], _parameters(found[0], found[1]))
 
 
 @cache
@@ -70,9 +70,9 @@ def find_definition(module: str, name: str) -> tuple[str, ast.stmt] | None:
     tree = _parse(module)
     if tree is None:
         return None
-    for node in tree.body:
-        if name in _defined_names(node):
-            return module, node
+    for statement in tree.body:
+        if name in _defined_names(statement):
+            return module, statement
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             for alias in node.names:

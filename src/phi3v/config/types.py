@@ -1,13 +1,14 @@
 """Whether a value of a configuration fits a type as it is written in a source file.
 
-    fits(parameter.annotation, parameter.module, "abc")      # False where a float is expected
-    describe(parameter.annotation)                           # "float or null"
+    misfit(parameter.annotation, parameter.module, "abc")    # None when it fits
+    describe(parameter.annotation)                           # "number or null"
 
 A type that is not understood here fits everything: its constructor has the last word.
 """
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from phi3v.config.signatures import find_definition
 
@@ -17,6 +18,34 @@ _PLAIN_NAMES = {
     "str": "text", "Path": "path", "int": "whole number", "float": "number", "bool": "true or false"
 }  # fmt: skip
 OPEN = {"Any", "object"}
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """The innermost value that does not fit.
+
+    Attributes:
+        place: Its keys or list positions below the value that was looked at.
+        value: What stands there.
+        annotation: What was expected there.
+    """
+
+    place: tuple[str, ...]
+    value: object
+    annotation: ast.expr | None
+
+
+def misfit(annotation: ast.expr | None, module: str, value: object) -> Misfit | None:
+    """What does not fit, or None; the arguments are those of `fits`."""
+    if fits(annotation, module, value):
+        return None
+    for choice in _choices(annotation):
+        if not isinstance(choice, ast.Subscript):
+            continue
+        for place, item, inner in _items(choice, value):
+            if deeper := misfit(inner, module, item):
+                return Misfit((place, *deeper.place), deeper.value, deeper.annotation)
+    return Misfit((), value, annotation)
 
 
 def fits(annotation: ast.expr | None, module: str, value: object) -> bool:
@@ -32,12 +61,12 @@ def fits(annotation: ast.expr | None, module: str, value: object) -> bool:
             return True
         case ast.Constant(value=None):
             return value is None
-        case ast.Constant(value=str(text)):
-            return fits(ast.parse(text, mode="eval").body, module, value)
+        case ast.Constant(value=str()):
+            return fits(_unquoted(annotation), module, value)
         case ast.BinOp(op=ast.BitOr()) | ast.Subscript(value=ast.Name(id="Union" | "Optional")):
             return any(fits(choice, module, value) for choice in _choices(annotation))
-        case ast.Subscript(value=outer, slice=inner):
-            return _fits_generic(_last(outer), inner, module, value)
+        case ast.Subscript():
+            return _fits_generic(annotation, module, value)
         case ast.Name() | ast.Attribute():
             return _fits_name(_last(annotation), module, value)
     return True
@@ -45,9 +74,9 @@ def fits(annotation: ast.expr | None, module: str, value: object) -> bool:
 
 def describe(annotation: ast.expr | None) -> str:
     """The type in words for an error message."""
-    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
-        return describe(ast.parse(annotation.value, mode="eval").body)
     match annotation:
+        case ast.Constant(value=str()):
+            return describe(_unquoted(annotation))
         case None:
             return "anything"
         case ast.Constant(value=None):
@@ -67,15 +96,37 @@ def describe(annotation: ast.expr | None) -> str:
     return ast.unparse(annotation)
 
 
-def _choices(annotation: ast.expr) -> list[ast.expr]:
-    """The members of `A | B`, `Union[A, B]` or `Optional[A]`."""
-    if isinstance(annotation, ast.BinOp):
-        return [annotation.left, annotation.right]
-    assert isinstance(annotation, ast.Subscript)
-    inner = annotation.slice
-    members = inner.elts if isinstance(inner, ast.Tuple) else [inner]
-    null = [ast.Constant(None)] if _last(annotation.value) == "Optional" else []
-    return [*members, *null]
+def _unquoted(annotation: ast.Constant) -> ast.expr:
+    return ast.parse(str(annotation.value), mode="eval").body
+
+
+def _choices(annotation: ast.expr | None) -> list[ast.expr]:
+    """The members of `A | B`, `Union[A, B]` or `Optional[A]`; of another type itself."""
+    match annotation:
+        case None:
+            return []
+        case ast.Constant(value=str()):
+            return _choices(_unquoted(annotation))
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            return [*_choices(left), *_choices(right)]
+        case ast.Subscript(value=ast.Name(id="Union"), slice=ast.Tuple(elts=members)):
+            return [choice for member in members for choice in _choices(member)]
+        case ast.Subscript(value=ast.Name(id="Optional"), slice=member):
+            return [*_choices(member), ast.Constant(None)]
+    return [annotation]
+
+
+def _items(
+    annotation: ast.Subscript, value: object
+) -> Iterable[tuple[str, object, ast.expr | None]]:
+    """The items of a list or mapping: key or position, item, expected type."""
+    outer, inner = _last(annotation.value), annotation.slice
+    if outer in _LISTS and isinstance(value, list):
+        item_type = inner.elts[0] if isinstance(inner, ast.Tuple) else inner
+        return [(str(place), item, item_type) for place, item in enumerate(value)]
+    if outer in _DICTS and isinstance(inner, ast.Tuple) and isinstance(value, Mapping):
+        return [(str(key), item, inner.elts[1]) for key, item in value.items()]
+    return []
 
 
 def _literals(inner: ast.expr) -> list[object]:
@@ -87,16 +138,14 @@ def _last(name: ast.expr) -> str:
     return ast.unparse(name).rpartition(".")[2]
 
 
-def _fits_generic(outer: str, inner: ast.expr, module: str, value: object) -> bool:
+def _fits_generic(annotation: ast.Subscript, module: str, value: object) -> bool:
+    outer = _last(annotation.value)
     if outer == "Literal":
-        return value in _literals(inner)
-    if outer in _LISTS:
-        items = inner.elts[0] if isinstance(inner, ast.Tuple) else inner
-        return isinstance(value, list) and all(fits(items, module, item) for item in value)
-    if outer in _DICTS and isinstance(inner, ast.Tuple):
-        _, values = inner.elts
-        return isinstance(value, Mapping) and all(
-            fits(values, module, item) for item in value.values()
+        return value in _literals(annotation.slice)
+    if outer in _LISTS | _DICTS:
+        container = list if outer in _LISTS else Mapping
+        return isinstance(value, container) and all(
+            fits(inner, module, item) for _, item, inner in _items(annotation, value)
         )
     return True
 
