@@ -1,0 +1,29 @@
+"""Training with Lightning: the module, its loss and generation, callbacks and the metrics file."""
+
+from phi3v.training.callbacks import (
+    BestCheckpoint,
+    GradientCheck,
+    LastCheckpoint,
+    SampleTable,
+    StepLines,
+    TrainablePartsTable,
+)
+from phi3v.training.generation import generate_answers
+from phi3v.training.loss import supervised_loss
+from phi3v.training.metrics_csv import StepMetrics
+from phi3v.training.module import FineTuning, Prediction, read_weights
+
+__all__ = [
+    "BestCheckpoint",
+    "FineTuning",
+    "GradientCheck",
+    "LastCheckpoint",
+    "Prediction",
+    "SampleTable",
+    "StepLines",
+    "StepMetrics",
+    "TrainablePartsTable",
+    "generate_answers",
+    "read_weights",
+    "supervised_loss",
+]

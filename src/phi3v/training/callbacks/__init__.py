@@ -1,0 +1,16 @@
+"""What happens around the steps of a training, one callback a file."""
+
+from phi3v.training.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
+from phi3v.training.callbacks.gradients import GradientCheck
+from phi3v.training.callbacks.parts_table import TrainablePartsTable
+from phi3v.training.callbacks.samples import SampleTable
+from phi3v.training.callbacks.step_lines import StepLines
+
+__all__ = [
+    "BestCheckpoint",
+    "GradientCheck",
+    "LastCheckpoint",
+    "SampleTable",
+    "StepLines",
+    "TrainablePartsTable",
+]

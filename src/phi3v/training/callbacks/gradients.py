@@ -1,0 +1,68 @@
+"""Stops a training in its first step when something that should train gets no gradient.
+
+A part that is cut off (detached, run without gradient, not called) leaves its weights as they
+were while the loss still falls; nobody notices until the result is poor.
+"""
+
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.optim import Optimizer
+
+from phi3v.errors import UserError
+from phi3v.model.parts import part_of
+from phi3v.training.module import FineTuning
+
+SHOWN = 5
+
+
+class GradientCheck(Callback):
+    """Checks, after the first backward pass, that every trainable tensor has a gradient.
+
+    A gradient of zeros passes: LoRA's A matrices have one in the first step, because B starts at
+    zero, and so do embeddings of tokens that were not in the batch. Projector and vision are
+    looked at as soon as there was a picture.
+    """
+
+    def __init__(self) -> None:
+        self._done = False
+        self._saw_picture = False
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Note whether the gradient that is being gathered has seen a picture."""
+        self._saw_picture = self._saw_picture or batch.get("pixel_values") is not None
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Check once, before the step is taken.
+
+        Raises:
+            UserError: Naming the tensors without gradient.
+        """
+        if self._done:
+            return
+        assert isinstance(pl_module, FineTuning)
+        silent = [
+            name
+            for name, parameter in pl_module.model.named_parameters()
+            if parameter.requires_grad and parameter.grad is None
+        ]
+        if not self._saw_picture:
+            silent = [name for name in silent if part_of(name) == "decoder"]
+        if silent:
+            raise UserError(_message(silent))
+        self._done = self._saw_picture
+
+
+def _message(silent: list[str]) -> str:
+    parts = ", ".join(sorted({part_of(name) for name in silent}))
+    names = ", ".join(silent[:SHOWN])
+    more = f" and {len(silent) - SHOWN} more" if len(silent) > SHOWN else ""
+    return (
+        f"{len(silent)} trainable tensors of the {parts} got no gradient in the first step: "
+        f"{names}{more}; nothing that they compute reaches the loss, so take them out of the "
+        "adapter's scope or find what cuts them off"
+    )

@@ -1,0 +1,85 @@
+"""Progress as plain lines, readable on a terminal, in a log file and in a CI log alike.
+
+step 12/228 loss 1.234 lr 3.9e-03 41 examples/s
+"""
+
+import logging
+import math
+import time
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
+
+log = logging.getLogger(__name__)
+
+
+class StepLines(Callback):
+    """Logs a line for the first step at once, then one whenever enough time or steps passed.
+
+    Args:
+        seconds: A line after so many seconds.
+        steps: A line after so many optimizer steps, 0 for none.
+    """
+
+    def __init__(self, seconds: float = 5.0, steps: int = 0) -> None:
+        self.seconds = seconds
+        self.steps = steps
+        self._examples = 0
+        self._step = -1
+        self._total = 0
+        self._since = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock; a resumed training goes on counting from its step."""
+        self._total = int(trainer.estimated_stepping_batches)
+        self._examples, self._step, self._since = 0, -1, time.monotonic()
+
+    @rank_zero_only
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Count the batch's examples and say so when a line is due."""
+        self._examples += len(batch["ids"]) * trainer.world_size
+        step = trainer.global_step
+        if step == self._step or not self._due(step):
+            return
+        now = time.monotonic()
+        speed = self._examples / max(now - self._since, 1e-9)
+        loss = float(trainer.callback_metrics.get("train/loss", math.nan))
+        lr = trainer.optimizers[0].param_groups[0]["lr"]
+        log.info(
+            f"step {step}/{self._total} loss {loss:.3f} lr {lr:.1e} {_short(speed)} examples/s"
+        )
+        self._examples, self._step, self._since = 0, step, now
+
+    @rank_zero_only
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log what the validation found; its time does not count for the steps' speed."""
+        if trainer.sanity_checking:
+            return
+        found = {
+            name.removeprefix("val/"): float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith("val/")
+        }
+        values = " ".join(f"{name} {value:.4g}" for name, value in found.items())
+        log.info(f"validation after step {trainer.global_step}: {values}")
+        self._examples, self._since = 0, time.monotonic()
+
+    def _due(self, step: int) -> bool:
+        if step < 1:
+            return False  # still gathering gradients for the first step
+        if self._step < 0 or step >= self._total:
+            return True
+        enough_steps = self.steps > 0 and step - self._step >= self.steps
+        return enough_steps or time.monotonic() - self._since >= self.seconds
+
+
+def _short(speed: float) -> str:
+    return f"{speed:.0f}" if speed >= 10 else f"{speed:.2g}"

@@ -1,0 +1,98 @@
+"""`metrics.csv` of a run: every logged metric by optimizer step, as a Lightning logger.
+
+    Trainer(logger=[StepMetrics("runs/lora_r16/2026-01-01"), ...])
+
+One row per logging event; the columns are step, epoch and every metric seen so far. A metric that
+first appears later becomes a new last column and the rows before it stay empty there. An existing
+file is continued, so a resumed run has one file.
+"""
+
+import csv
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
+
+FIRST = ["step", "epoch"]
+
+
+class StepMetrics(Logger):
+    """Writes metrics to `<folder>/metrics.csv` as they come; only global rank zero writes."""
+
+    def __init__(self, folder: str | Path) -> None:
+        super().__init__()
+        self.folder = Path(folder)
+        self.path = self.folder / "metrics.csv"
+        self._columns: list[str] | None = None
+
+    @property
+    def name(self) -> str:
+        """Lightning's name of the logger's experiment: the folder's."""
+        return self.folder.name
+
+    @property
+    def version(self) -> str:
+        """Always empty: the folder belongs to one run."""
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        """The folder as text."""
+        return str(self.folder)
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *_: Any, **__: Any) -> None:
+        """Nothing to do: the run directory has the configuration in a file of its own."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float | Tensor], step: int | None = None) -> None:
+        """Append one row.
+
+        Args:
+            metrics: Name -> value; "epoch" is among them when Lightning calls.
+            step: Optimizer steps done.
+        """
+        row = {name: _text(value) for name, value in metrics.items()}
+        if step is not None:
+            row["step"] = str(step)
+        columns = self._columns_with(row)
+        with self.path.open("a", newline="") as file:
+            csv.DictWriter(file, columns, restval="").writerow(row)
+
+    def _columns_with(self, row: Mapping[str, str]) -> list[str]:
+        """The file's columns after making room for the row's new ones."""
+        columns = self._columns if self._columns is not None else self._existing_columns()
+        new = [name for name in row if name not in columns]
+        if new or self._columns is None:
+            self._rewrite(columns + new)
+        self._columns = columns + new
+        return self._columns
+
+    def _existing_columns(self) -> list[str]:
+        if not self.path.is_file():
+            return list(FIRST)
+        with self.path.open(newline="") as file:
+            return next(csv.reader(file), list(FIRST))
+
+    def _rewrite(self, columns: list[str]) -> None:
+        """Write the file anew with these columns; it is whole at every moment."""
+        rows: list[dict[str, str]] = []
+        if self.path.is_file():
+            with self.path.open(newline="") as file:
+                rows = list(csv.DictReader(file))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        fresh = self.path.with_suffix(".csv.new")
+        with fresh.open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(rows)
+        fresh.replace(self.path)
+
+
+def _text(value: float | Tensor) -> str:
+    number = value.item() if isinstance(value, Tensor) else value
+    return str(int(number)) if isinstance(number, float) and number.is_integer() else str(number)

@@ -1,0 +1,157 @@
+"""Fine-tuning as a LightningModule: loss on the answers, validation on what the model writes.
+
+    module = FineTuning(model, processor, task, AdamW(lr=2e-4), Cosine(), metrics)
+    Trainer(callbacks=[BestCheckpoint(...)]).fit(module, datamodule)
+
+Batches are dicts (see phi3v.data): ids, input_ids, attention_mask, labels, pixel_values and
+image_sizes; those of validation also have truths, prompt_input_ids and prompt_attention_mask.
+Checkpoints hold what trains and the state of the training, never the frozen base.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from phi3v.adapter import trained_state
+from phi3v.adapter.state import check_same_tensors
+from phi3v.errors import UserError
+from phi3v.metric import FieldMetrics
+from phi3v.model import Phi3VProcessor
+from phi3v.optim import OptimizerBuilder, SchedulerBuilder
+from phi3v.task import Task
+from phi3v.training.generation import generate_answers
+from phi3v.training.loss import supervised_loss
+
+PREFIX = "model."  # of the trained tensors' names in a checkpoint: this module's attribute
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model wrote for one example of the last validation, and what was right."""
+
+    id: str
+    truth: str
+    text: str
+
+
+class FineTuning(LightningModule):
+    """One training of one model on one task.
+
+    Args:
+        model: Phi-3-Vision with its adapter attached; what requires a gradient is trained.
+        processor: Decodes generated answers.
+        task: Writes true answers for the sample table.
+        optimizer: Builds the optimizer for the model.
+        scheduler: Builds the learning-rate schedule, stepped after every optimizer step.
+        metrics: Metrics of the task's fields for validation.
+        max_new_tokens: Longest answer in validation.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        processor: Phi3VProcessor,
+        task: Task,
+        optimizer: OptimizerBuilder,
+        scheduler: SchedulerBuilder,
+        metrics: FieldMetrics,
+        max_new_tokens: int = 64,
+    ) -> None:
+        super().__init__()
+        # Loaded models come in evaluation mode and Lightning keeps modes as it finds them.
+        self.model = model.train()
+        self.processor = processor
+        self.task = task
+        self.optimizer_builder = optimizer
+        self.scheduler_builder = scheduler
+        self.metrics = metrics
+        self.max_new_tokens = max_new_tokens
+        self.predictions: list[Prediction] = []
+        self.strict_loading = False  # the base is not in a checkpoint; on_load_checkpoint is strict
+
+    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
+        """The mean loss of the batch's supervised tokens."""
+        total, count = supervised_loss(self.model, batch)
+        loss = total / count
+        rows = len(batch["ids"])
+        seen = {"train/examples": rows, "train/tokens": int(batch["attention_mask"].sum())}
+        self.log("train/loss", loss, batch_size=rows)
+        self.log_dict({name: float(number) for name, number in seen.items()}, batch_size=rows)
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Log the gradient's norm before it is clipped, and every group's learning rate."""
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        self.log("train/grad_norm", nn.utils.get_total_norm(gradients))
+        for group in optimizer.param_groups:
+            self.log(f"lr/{group['name']}", group["lr"])
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget what an earlier validation or the sanity check left."""
+        self.metrics.reset()
+        self.predictions = []
+
+    def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        """Score the true answers, then let the model write its own."""
+        total, count = supervised_loss(self.model, batch)
+        # Weighted by tokens, the epoch's value is the mean over all of them.
+        self.log("val/loss", total / count, on_epoch=True, batch_size=count, sync_dist=True)
+        texts = generate_answers(self.model, self.processor, batch, self.max_new_tokens)
+        ids, truths = batch["ids"], batch["truths"]
+        self.metrics.update(ids, texts, truths)
+        self.predictions += [
+            Prediction(name, self.task.write_answer(truth), text)
+            for name, truth, text in zip(ids, truths, texts, strict=True)
+        ]
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics of the generated answers as val/parse_rate, val/<field>/<metric>."""
+        values = {f"val/{name}": value for name, value in self.metrics.compute().items()}
+        self.log_dict(values)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Build the optimizer, and the schedule over the steps that the trainer will take."""
+        optimizer = self.optimizer_builder.build(self.model)
+        steps = self.trainer.estimated_stepping_batches
+        if not 0 < steps < float("inf"):
+            raise UserError("the training has no end: set trainer.max_epochs or trainer.max_steps")
+        schedule = self.scheduler_builder.build(optimizer, int(steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep of the model only what trains."""
+        state = trained_state(self.model)
+        checkpoint["state_dict"] = {PREFIX + name: tensor for name, tensor in state.items()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint that does not hold exactly what trains here."""
+        state = weights_in(checkpoint)
+        check_same_tensors(trained_state(self.model), state, "the checkpoint's weights")
+
+
+def weights_in(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The trained tensors of a checkpoint by the names that they have in the model."""
+    state: dict[str, Tensor] = checkpoint["state_dict"]
+    return {name.removeprefix(PREFIX): tensor for name, tensor in state.items()}
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Read the trained tensors from a checkpoint file, for `load_trained_state`.
+
+    Raises:
+        UserError: When the file is not there or is not a checkpoint of this program.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        return weights_in(checkpoint)
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such checkpoint") from None
+    except Exception as error:  # torch raises whatever the torn file makes it stumble over
+        raise UserError(f"{path}: not a readable checkpoint ({type(error).__name__})") from error

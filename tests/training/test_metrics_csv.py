@@ -1,0 +1,73 @@
+"""metrics.csv: one row an event, columns that may come later, and a file that goes on."""
+
+import csv
+
+import pytest
+import torch
+
+from phi3v.training import StepMetrics
+
+
+def read(folder):
+    with (folder / "metrics.csv").open(newline="") as file:
+        reader = csv.DictReader(file)
+        return reader.fieldnames, list(reader)
+
+
+def test_each_event_is_a_row_with_step_and_epoch_first(tmp_path):
+    logger = StepMetrics(tmp_path)
+    logger.log_metrics({"train/loss": 1.5, "epoch": 0}, step=0)
+    logger.log_metrics({"train/loss": torch.tensor(0.5), "epoch": 0}, step=1)
+    columns, rows = read(tmp_path)
+    assert columns == ["step", "epoch", "train/loss"]
+    assert rows == [
+        {"step": "0", "epoch": "0", "train/loss": "1.5"},
+        {"step": "1", "epoch": "0", "train/loss": "0.5"},
+    ]
+
+
+def test_a_metric_that_comes_later_gets_a_column_and_old_rows_stay(tmp_path):
+    logger = StepMetrics(tmp_path)
+    logger.log_metrics({"a": 1.0, "epoch": 0}, step=0)
+    logger.log_metrics({"b": 2.5, "epoch": 0}, step=1)
+    logger.log_metrics({"a": 3.0, "b": 4.0, "epoch": 1}, step=2)
+    columns, rows = read(tmp_path)
+    assert columns == ["step", "epoch", "a", "b"]
+    assert [(row["a"], row["b"]) for row in rows] == [("1", ""), ("", "2.5"), ("3", "4")]
+
+
+def test_an_existing_file_is_continued_also_with_new_columns(tmp_path):
+    StepMetrics(tmp_path).log_metrics({"a": 1.0, "epoch": 0}, step=0)
+    again = StepMetrics(tmp_path)
+    again.log_metrics({"a": 2.0, "c": 0.25, "epoch": 1}, step=1)
+    columns, rows = read(tmp_path)
+    assert columns == ["step", "epoch", "a", "c"]
+    assert [(row["step"], row["a"], row["c"]) for row in rows] == [
+        ("0", "1", ""),
+        ("1", "2", "0.25"),
+    ]
+
+
+def test_values_are_written_without_loss(tmp_path):
+    StepMetrics(tmp_path).log_metrics({"a": 0.1 + 0.2, "b": float("nan"), "c": 1e-9}, step=3)
+    row = read(tmp_path)[1][0]
+    assert float(row["a"]) == 0.1 + 0.2
+    assert row["b"] == "nan"
+    assert float(row["c"]) == 1e-9
+
+
+def test_the_file_is_there_after_every_event(tmp_path):
+    logger = StepMetrics(tmp_path / "run" / "deep")
+    for step in range(3):
+        logger.log_metrics({"a": float(step)}, step=step)
+        assert len(read(tmp_path / "run" / "deep")[1]) == step + 1
+    assert [path.name for path in (tmp_path / "run" / "deep").iterdir()] == ["metrics.csv"]
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+def test_other_ranks_write_nothing(tmp_path, monkeypatch, rank):
+    from lightning.pytorch.utilities import rank_zero_only
+
+    monkeypatch.setattr(rank_zero_only, "rank", rank)
+    StepMetrics(tmp_path).log_metrics({"a": 1.0}, step=0)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,258 @@
+"""A training as a whole: what it logs, what it selects, what it saves and how it goes on."""
+
+import csv
+import math
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+
+from phi3v.adapter import FullFineTuning, LoraAdapter, load_trained_state, trained_state
+from phi3v.errors import UserError
+from phi3v.optim import Cosine
+from phi3v.training import BestCheckpoint, LastCheckpoint, StepMetrics, read_weights
+from phi3v.training.loss import supervised_loss
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "run" / "checkpoints"
+
+
+def rows_of(folder):
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def snapshot(module):
+    return {name: tensor.clone() for name, tensor in trained_state(module.model).items()}
+
+
+def test_a_training_logs_steps_and_validations(make_module, make_data, make_trainer, tmp_path):
+    trainer = make_trainer(epochs=2, logger=[StepMetrics(tmp_path)])
+    trainer.fit(make_module(), make_data(count=18, batch_size=4))
+    rows = rows_of(tmp_path)
+    steps = [row for row in rows if row["train/loss"]]
+    assert len(steps) == 6  # 12 examples in batches of 4, twice
+    assert [row["epoch"] for row in steps] == ["0"] * 3 + ["1"] * 3
+    assert float(steps[-1]["train/loss"]) < float(steps[0]["train/loss"])
+    for row in steps:
+        assert float(row["train/grad_norm"]) > 0
+        assert float(row["lr/decoder"]) == float(row["lr/projector"]) == pytest.approx(5e-3)
+        assert row["train/examples"] == "4"
+        assert int(row["train/tokens"]) > 4 * 20
+    found = [row for row in rows if row["val/loss"]]
+    assert len(found) == 2
+    for name in ("val/parse_rate", "val/colour/accuracy", "val/colour/macro_f1", "val/number/mape"):
+        assert all(row[name] for row in found), name
+
+
+def test_the_logged_gradient_norm_is_the_one_before_clipping(
+    make_module, make_data, make_trainer, tmp_path
+):
+    trainer = make_trainer(1, logger=[StepMetrics(tmp_path)], gradient_clip_val=1e-3)
+    trainer.fit(make_module(), make_data())
+    assert float(rows_of(tmp_path)[0]["train/grad_norm"]) > 1e-2
+
+
+def test_validation_loss_is_the_mean_over_all_tokens(make_module, make_data, make_trainer):
+    data = make_data(count=30, batch_size=2)
+    data.setup()
+    module = make_module()
+    found = make_trainer().validate(module, data, verbose=False)[0]
+    with torch.no_grad():
+        parts = [supervised_loss(module.model, batch) for batch in data.val_dataloader()]
+    assert len(parts) > 1
+    wanted = sum(float(total) for total, _ in parts) / sum(count for _, count in parts)
+    assert found["val/loss"] == pytest.approx(wanted, rel=1e-6)
+
+
+def test_dropout_is_active_in_training_although_models_load_in_evaluation_mode(base, make_module):
+    model = LoraAdapter(r=2, alpha=4, dropout=0.5).attach(base.eval())
+    module = make_module(model)
+    dropouts = [m for m in module.modules() if isinstance(m, torch.nn.Dropout) and m.p == 0.5]
+    assert dropouts
+    assert all(m.training for m in dropouts)
+
+
+def test_validation_metrics_come_from_what_the_model_writes(
+    make_module, make_data, make_trainer, monkeypatch
+):
+    def all_right(model, processor, batch, length):
+        return [f"{t['colour']}, {t['number']}" for t in batch["truths"]]
+
+    data, module = make_data(), make_module()
+    before = make_trainer().validate(module, data, verbose=False)[0]
+    monkeypatch.setattr("phi3v.training.module.generate_answers", all_right)
+    after = make_trainer().validate(module, data, verbose=False)[0]
+    assert before["val/parse_rate"] == 0.0
+    assert after["val/parse_rate"] == after["val/colour/accuracy"] == 1.0
+    assert after["val/number/mape"] == 0.0
+    assert after["val/loss"] == before["val/loss"]
+
+
+def test_predictions_of_the_last_validation_are_kept(make_module, make_data, make_trainer):
+    data, module = make_data(), make_module()
+    for _ in range(2):
+        make_trainer().validate(module, data, verbose=False)
+    wanted = {example.id: example.values for example in data.examples["val"]}
+    assert {p.id for p in module.predictions} == set(wanted)
+    assert len(module.predictions) == len(wanted)
+    for prediction in module.predictions:
+        value = wanted[prediction.id]
+        assert prediction.truth == f"{value['colour']}, {value['number']:.0f}"
+
+
+def test_the_sanity_check_leaves_no_trace(make_module, make_data, make_trainer, tmp_path):
+    for steps in (0, 2):
+        torch.manual_seed(4)
+        logger = StepMetrics(tmp_path / str(steps))
+        module = make_module()
+        trainer = make_trainer(1, logger=[logger], num_sanity_val_steps=steps)
+        trainer.fit(module, make_data())
+        module.model.unload()
+    assert rows_of(tmp_path / "0") == rows_of(tmp_path / "2")
+
+
+def test_the_schedule_spans_all_optimizer_steps(make_module, make_data, make_trainer, tmp_path):
+    module = make_module(schedule=Cosine(min_ratio=0.0))
+    logger = StepMetrics(tmp_path)
+    trainer = make_trainer(epochs=2, logger=[logger], accumulate_grad_batches=3)
+    trainer.fit(module, make_data(count=18, batch_size=2))
+    rates = [float(row["lr/decoder"]) for row in rows_of(tmp_path) if row["lr/decoder"]]
+    wanted = [5e-3 * 0.5 * (1 + math.cos(math.pi * step / 4)) for step in range(4)]
+    assert rates == pytest.approx(wanted, rel=1e-5)
+
+
+def test_a_training_without_end_is_refused(make_module, make_data, make_trainer):
+    with pytest.raises(UserError, match=r"max_epochs or trainer\.max_steps"):
+        make_trainer(epochs=-1).fit(make_module(), make_data())
+
+
+@pytest.mark.parametrize("kind", ["lora", "full"])
+def test_a_checkpoint_holds_what_trains_and_loads_without_pickles(
+    base, make_module, make_data, make_trainer, folder, kind
+):
+    full = FullFineTuning(scope=["projector"])
+    module = make_module(full.attach(base) if kind == "full" else None)
+    callbacks = [BestCheckpoint(folder, "colour/accuracy"), LastCheckpoint(folder)]
+    make_trainer(1, callbacks).fit(module, make_data())
+    assert {path.name for path in folder.iterdir()} == {"best.ckpt", "last.ckpt"}
+    checkpoint = torch.load(folder / "last.ckpt", weights_only=True)
+    state = trained_state(module.model)
+    assert set(checkpoint["state_dict"]) == {f"model.{name}" for name in state}
+    assert "hyper_parameters" not in checkpoint
+    # Weights, and two averages of each for the optimizer; the rest is a few small numbers.
+    trained_bytes = sum(tensor.nbytes for tensor in state.values())
+    size = (folder / "last.ckpt").stat().st_size
+    assert 3 * trained_bytes < size < 3 * trained_bytes + 2000 * len(state)
+
+
+class Killed(Exception):
+    """What ends a training before its time."""
+
+
+class KillAfter(Callback):
+    """Ends a training when it is about to begin an epoch."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == self.epochs:
+            raise Killed
+
+
+def test_a_training_resumed_at_the_end_of_an_epoch_goes_on_as_if_never_stopped(
+    make_module, make_data, make_trainer, folder, tmp_path
+):
+    def run(name, callbacks=(), resume=None):
+        torch.manual_seed(9)
+        module = make_module(schedule=Cosine())
+        callbacks = [LastCheckpoint(folder / name), *callbacks]
+        trainer = make_trainer(4, callbacks, [StepMetrics(tmp_path / name)])
+        try:
+            trainer.fit(module, make_data(), ckpt_path=resume)
+        except Killed:
+            assert trainer.current_epoch == 2
+        losses = [row["train/loss"] for row in rows_of(tmp_path / name) if row["train/loss"]]
+        weights = snapshot(module)
+        module.model.unload()
+        return losses, weights
+
+    losses, weights = run("whole")
+    first, _ = run("killed", [KillAfter(2)])
+    rest, resumed = run("resumed", resume=folder / "killed" / "last.ckpt")
+    assert len(first) == len(rest) == 6
+    assert first + rest == losses
+    assert all(torch.equal(resumed[name], weights[name]) for name in weights)
+
+
+def test_a_checkpoint_of_another_adapter_is_refused(
+    base, make_module, make_data, make_trainer, folder
+):
+    module = make_module()
+    make_trainer(1, [LastCheckpoint(folder)]).fit(module, make_data())
+    module.model.unload()
+    other = LoraAdapter(r=2, alpha=4, scope=["vision"]).attach(base)
+    with pytest.raises(UserError, match="the checkpoint's weights do not fit this model"):
+        make_trainer(2).fit(make_module(other), make_data(), ckpt_path=folder / "last.ckpt")
+
+
+def test_weights_read_from_a_checkpoint_restore_the_model(
+    base, make_module, make_data, make_trainer, folder
+):
+    module = make_module()
+    make_trainer(1, [LastCheckpoint(folder)]).fit(module, make_data())
+    trained = snapshot(module)
+    module.model.unload()
+    again = make_module()
+    assert any(not torch.equal(tensor, trained[n]) for n, tensor in snapshot(again).items())
+    load_trained_state(again.model, read_weights(folder / "last.ckpt"))
+    assert all(torch.equal(tensor, trained[n]) for n, tensor in snapshot(again).items())
+
+
+def test_a_missing_or_torn_checkpoint_is_refused_in_one_line(tmp_path):
+    with pytest.raises(UserError, match=r"none\.ckpt: there is no such checkpoint"):
+        read_weights(tmp_path / "none.ckpt")
+    torn = tmp_path / "torn.ckpt"
+    torn.write_bytes(b"PK\x03\x04 and no more")
+    with pytest.raises(UserError, match=r"torn\.ckpt: not a readable checkpoint") as error:
+        read_weights(torn)
+    assert "\n" not in str(error.value)
+
+
+def test_the_best_checkpoint_is_chosen_on_what_the_model_writes(
+    make_module, make_data, make_trainer, folder, monkeypatch
+):
+    # Answers are best after the second of four epochs, while the teacher-forced loss only falls.
+    module, validations = make_module(), []
+
+    def answers(model, processor, batch, length):
+        right = len(validations) == 2
+        return [f"{t['colour'] if right else 'grey'}, {t['number']}" for t in batch["truths"]]
+
+    class Note(Callback):
+        def on_validation_start(self, trainer, pl_module):
+            validations.append(snapshot(module))
+
+        def on_validation_end(self, trainer, pl_module):
+            losses.append(trainer.callback_metrics["val/loss"].item())
+
+    losses = []
+    monkeypatch.setattr("phi3v.training.module.generate_answers", answers)
+    best = BestCheckpoint(folder, "colour/accuracy")
+    make_trainer(4, [best, Note()]).fit(module, make_data())
+    assert losses[-1] < losses[1]
+    assert best.best_model_score == 1.0
+    weights = read_weights(folder / "best.ckpt")
+    assert all(torch.equal(weights[name], validations[1][name]) for name in weights)
+
+
+@pytest.mark.parametrize(
+    ("objective", "mode"),
+    [("full_price/mape", "min"), ("colour/accuracy", "max"), ("parse_rate", "max")],
+)
+def test_the_direction_of_the_best_checkpoint_follows_the_metric(folder, objective, mode):
+    best = BestCheckpoint(folder, objective)
+    assert (best.monitor, best.mode) == (f"val/{objective}", mode)
