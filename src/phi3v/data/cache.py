@@ -1,7 +1,6 @@
 """Folders that are made once and then reused, by any number of processes at the same time."""
 
 import logging
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -32,7 +31,7 @@ def write_once(folder: Path, write: Callable[[Path], None], what: str) -> None:
         write(draft)
         draft.chmod(0o755)
         try:
-            os.rename(draft, folder)
+            draft.rename(folder)
         except OSError:
             if not folder.is_dir():  # else another process was quicker, with the same content
                 raise

@@ -186,9 +186,7 @@ def random_look(rng: np.random.Generator) -> Look:
     """A look out of all there are, each as likely as any other."""
     choices = {"kind": KINDS, "material": MATERIALS, "pattern": PATTERNS}
     picked = {name: str(rng.choice(list(values))) for name, values in choices.items()}
-    return Look(
-        colour=str(rng.choice(list(COLOURS))), size=str(rng.choice(list(SIZES))), **picked
-    )
+    return Look(colour=str(rng.choice(list(COLOURS))), size=str(rng.choice(list(SIZES))), **picked)
 
 
 def look_words(look: Look) -> dict[str, str]:

@@ -61,7 +61,7 @@ def build(cfg: DictConfig, splits_file: Path | None = None) -> Pieces:
 
 
 def _texts(source: Source, task: Task) -> Iterator[str]:
-    """All questions and answers: what a tokenizer is trained on when a model starts from nothing."""
+    """All questions and answers: a model that starts from nothing learns its tokenizer on them."""
     for example in source.load(task):
         yield task.write_question(example.values)
         yield task.write_answer(example.values)
@@ -91,7 +91,8 @@ def base_of(model: nn.Module, reload: Callable[[], Loaded]) -> Base:
 
     @contextmanager
     def loaded_again() -> Iterator[nn.Module]:
-        yield reload().model.to(next(model.parameters()).device)
+        fresh: nn.Module = reload().model
+        yield fresh.to(next(model.parameters()).device)
 
     def enter() -> AbstractContextManager[nn.Module]:
         return without_adapter() if isinstance(model, PeftModel) else loaded_again()

@@ -1,8 +1,8 @@
 """The run directory: what lies where. Every program that looks at a run reads these files only.
 
-    run = RunDirectory("runs/lora_r16/2026-01-01_12-00-00-000000")
-    run.write_metrics(summary)
-    run.read_metrics()["metrics"]["test/full_price/mape"]
+run = RunDirectory("runs/lora_r16/2026-01-01_12-00-00-000000")
+run.write_metrics(summary)
+run.read_metrics()["metrics"]["test/full_price/mape"]
 """
 
 import csv

@@ -4,6 +4,7 @@ import logging
 from io import StringIO
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig
 from rich.console import Console
 
@@ -21,8 +22,6 @@ def write_results(
     run: RunDirectory, scored: Scored, task: Task, cfg: DictConfig, title: str
 ) -> None:
     """Writes all that an evaluation found into its directory."""
-    import yaml
-
     run.write_metrics(scored.summary)
     run.write_predictions(scored.predictions)
     write_report(
@@ -51,3 +50,4 @@ def show_results(run: RunDirectory, summary: dict[str, Any], lines: dict[str, st
     for name, value in {"report": str(run.report), **lines}.items():
         text.write(f"{name + ':':<10}{value}\n")
     log.info(text.getvalue().rstrip())
+    log.info(f"run: {run.path}")  # the last line, for programs that start this one

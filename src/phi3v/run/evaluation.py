@@ -1,13 +1,12 @@
 """THE flow of an evaluation: a run from its directory alone, or a bare base.
 
-    objective = evaluate(cfg)
+objective = evaluate(cfg)
 """
 
 import logging
 from pathlib import Path
 from typing import Any
 
-import lightning
 from omegaconf import DictConfig
 
 from phi3v.config import instantiate, save_config
@@ -15,6 +14,8 @@ from phi3v.run.assembly import base_of, build, restore
 from phi3v.run.directory import RunDirectory
 from phi3v.run.ending import show_results, write_results
 from phi3v.run.environment import environment
+from phi3v.run.numerics import repeatable
+from phi3v.run.quiet import quiet_libraries
 from phi3v.run.scoring import score
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,8 @@ def evaluate(cfg: DictConfig) -> float | None:
     """
     here = RunDirectory(Path(cfg.paths.run))
     run = RunDirectory(cfg.run) if cfg.run else None
-    lightning.seed_everything(cfg.seed, workers=True, verbose=False)
+    quiet_libraries()
+    repeatable(cfg.seed)
     save_config(cfg, here.path)
     here.write_environment(environment(cfg.seed))
 
@@ -49,7 +51,8 @@ def evaluate(cfg: DictConfig) -> float | None:
     write_results(here, scored, pieces.task, cfg, f"{cfg.name or 'base'}: {cfg.split}")
     lines = {"repeats": repetition(run, scored.summary)} if run and cfg.split == "test" else {}
     show_results(here, scored.summary, lines)
-    return scored.summary["test"].get(cfg.objective.partition("/")[2])
+    figures: dict[str, float | None] = scored.summary["test"]
+    return figures.get(cfg.objective.partition("/")[2])
 
 
 def repetition(run: RunDirectory, summary: dict[str, Any]) -> str:

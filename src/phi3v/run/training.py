@@ -1,6 +1,6 @@
 """THE flow of a training: data, model, adapter, fit, test, report.
 
-    objective = train(cfg)
+objective = train(cfg)
 """
 
 import logging
@@ -21,6 +21,8 @@ from phi3v.run.assembly import Pieces, base_of, build
 from phi3v.run.directory import RunDirectory
 from phi3v.run.ending import show_results, write_results
 from phi3v.run.environment import environment
+from phi3v.run.numerics import repeatable
+from phi3v.run.quiet import quiet_libraries
 from phi3v.run.scoring import Scored, field_values, score
 from phi3v.training import BestCheckpoint, FineTuning, StepMetrics, read_weights
 
@@ -37,7 +39,8 @@ def train(cfg: DictConfig) -> float | None:
         UserError: For whatever the user has to put right.
     """
     run = RunDirectory(Path(cfg.paths.run))
-    lightning.seed_everything(cfg.seed, workers=True, verbose=False)
+    quiet_libraries()
+    repeatable(cfg.seed)
     save_config(cfg, run.path)
     run.write_environment(environment(cfg.seed))
 
@@ -90,9 +93,7 @@ def check_objective(objective: str, pieces: Pieces) -> None:
     split, _, metric = objective.partition("/")
     names = pieces.task.metric_names
     if split not in ("val", "test") or metric not in names:
-        raise UserError(
-            f"objective={objective}: give val/ or test/ and one of {', '.join(names)}"
-        )
+        raise UserError(f"objective={objective}: give val/ or test/ and one of {', '.join(names)}")
 
 
 def make_loggers(cfg: DictConfig, run: RunDirectory) -> list[Logger]:

@@ -1,0 +1,22 @@
+"""Keeps the screen for what the user has to know: other libraries' chatter is left out."""
+
+import logging
+import warnings
+
+# Said at every start, true every time, and nothing that anybody could act on.
+_CHATTER = (
+    ".*isinstance\\(treespec, LeafSpec\\).*",
+    ".*does not have many workers.*",
+    ".*The number of training batches .* is smaller than the logging interval.*",
+    ".*Checkpoint directory .* exists and is not empty.*",
+    ".*anonymous setting has no effect.*",
+)
+
+
+def quiet_libraries() -> None:
+    """Lets through only the warnings of the libraries that a run is built on."""
+    # "litlogger" is advertised at this level by both.
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in _CHATTER:
+        warnings.filterwarnings("ignore", message=message)
