@@ -86,14 +86,13 @@ def test_a_model_that_needs_its_picture_looks_and_the_figures_say_so():
     looks, sentences = verdict(TASK, systems(optimum={"full_price/mape": 0.125}), INTERVALS)
     assert looks
     assert sentences == [
-        "The model looks: full_price MAPE is 14.0 % with the real picture, and 61.0 % with a blank"
-        " picture and 90.0 % with the picture of another example; always answering the median"
-        " gives 60.0 %.",
-        "Category3_code accuracy is 99.0 % with the real picture, and 21.4 % with a blank picture"
-        " and 19.0 % with the picture of another example; always answering the majority gives"
-        " 22.0 %.",
-        "The best possible full_price MAPE on these pictures is 12.5 %; the model's is 1.12 times"
-        " that.",
+        "The model looks: the MAPE of full_price is 14.0 % with the real picture, 61.0 % with a"
+        " blank one and 90.0 % with that of another example; always answering the median gives"
+        " 60.0 %.",
+        "The accuracy of category3_code is 99.0 % with the real picture, 21.4 % with a blank one"
+        " and 19.0 % with that of another example; always answering the majority gives 22.0 %.",
+        "The best possible MAPE of full_price on these pictures is 12.5 %; the model's is 1.12"
+        " times that.",
     ]
 
 
@@ -101,8 +100,8 @@ def test_a_model_that_does_as_well_without_its_picture_is_blind():
     looks, sentences = verdict(TASK, systems(own=BLANK, shuffled=BLANK), {})
     assert not looks
     assert sentences[0] == (
-        "The model is blind: full_price MAPE is 61.0 % with the real picture, but also 61.0 % with"
-        " a blank picture and 61.0 % with the picture of another example; always answering the"
+        "The model is blind: the MAPE of full_price is 61.0 % with the real picture, but also"
+        " 61.0 % with a blank one and 61.0 % with that of another example; always answering the"
         " median gives 60.0 %."
     )
 
@@ -124,7 +123,7 @@ def test_looking_for_one_field_only_is_said():
     looks, sentences = verdict(TASK, systems(own=flat, shuffled=metrics(0.214, 0.9)), {})
     assert not looks
     assert sentences[0].startswith(
-        "The model looks only in part: not for category3_code accuracy: full_price MAPE is 14.0 %"
+        "The model looks only in part, not for category3_code: the MAPE of full_price is 14.0 %"
     )
 
 

@@ -30,6 +30,7 @@ from phi3v.task import Task
 
 SCHEMA = 1
 _TERMINAL_WIDTH = 80
+_FEW_ROWS = 30
 
 
 def compare(
@@ -65,6 +66,8 @@ def compare(
     systems |= {name: (controls or {}).get(name) for name in ("blank", "shuffled")}
     present: dict[str, Metrics] = {name: values for name, values in systems.items() if values}
     looks, sentences = verdict(task, present, intervals)
+    if 0 < (count := rows.get("test", 0)) < _FEW_ROWS:
+        sentences.append(f"All of this is weak evidence: {count} test row{'s' * (count > 1)}.")
     summary: dict[str, Any] = _plain(
         {
             "schema": SCHEMA,

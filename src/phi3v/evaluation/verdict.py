@@ -15,7 +15,7 @@ from phi3v.task import Task
 Metrics = Mapping[str, float]
 Intervals = Mapping[str, tuple[float, float]]
 
-_CONTROLS = {"blank": "with a blank picture", "shuffled": "with the picture of another example"}
+_CONTROLS = {"blank": "with a blank one", "shuffled": "with that of another example"}
 _CONSTANT = {"text": "the most frequent text", "label": "the majority", "number": "the median"}
 
 
@@ -54,9 +54,9 @@ def verdict(
     elif not seen:
         opening = "The model is blind"
     else:
-        blind = " and ".join(_called(name) for name in unseen)
-        opening = f"The model looks only in part: not for {blind}"
-    sentences = [f"{opening}: {facts[0]}", *(fact[0].upper() + fact[1:] for fact in facts[1:])]
+        blind = " and ".join(name.rpartition("/")[0] for name in unseen)
+        opening = f"The model looks only in part, not for {blind}"
+    sentences = [f"{opening}: the {facts[0]}", *(f"The {fact}" for fact in facts[1:])]
     return not unseen, [*sentences, *_beside(task, systems)]
 
 
@@ -85,7 +85,7 @@ def _sees(
 
 
 def _called(name: str) -> str:
-    return f"{name.rpartition('/')[0]} {metric_title(name)}"
+    return f"{metric_title(name)} of {name.rpartition('/')[0]}"
 
 
 def _fact(
@@ -95,7 +95,7 @@ def _fact(
     real = write_figure(name, systems["fine_tuned"][name])
     others = [f"{write_figure(name, systems[c][name])} {_CONTROLS[c]}" for c in controls]
     text = f"{_called(name)} is {real} with the real picture"
-    text += f", and {' and '.join(others)}" if seen else f", but also {' and '.join(others)}"
+    text += f", {'' if seen else 'but also '}{' and '.join(others)}"
     constant = systems.get("baseline", {}).get(name)
     kind = task.fields[name.partition("/")[0]].kind
     if constant is not None:
