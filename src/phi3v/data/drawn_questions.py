@@ -29,6 +29,20 @@ NOUNS = {
     "dotted": "dots",
     "checked": "checks",
 }
+# Question and answer; words in capitals are written with one.
+DESCRIPTIONS = (
+    ("Describe the picture.", "a {size} {colour} {pattern} {kind} made of {material}"),
+    (
+        "What do you see?",
+        "This {kind} is {colour}. It is {material} with {noun}, and it is {size}.",
+    ),
+    (
+        "List all properties.",
+        "kind = {kind}; size = {size}; pattern = {pattern}; material = {material}; "
+        "colour = {colour}",
+    ),
+    ("Name all in capitals.", "{Kind} {Material} {Pattern} {Colour} {Size}"),
+)
 # Grams of a medium piece of cotton; and minutes that a plain one takes to make.
 WEIGHT = {"shirt": 180, "bag": 520, "shoe": 410, "scarf": 140, "dress": 330, "trousers": 360,
           "hat": 95, "umbrella": 620}  # fmt: skip
@@ -38,7 +52,7 @@ MINUTES = {"shirt": 95, "bag": 240, "shoe": 310, "scarf": 60, "dress": 205, "tro
            "hat": 75, "umbrella": 160}  # fmt: skip
 CRAFT = {"plain": 1.0, "striped": 1.25, "dotted": 1.6, "checked": 2.0}
 TOIL = {"cotton": 1.0, "wool": 1.2, "leather": 1.7}
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -114,46 +128,28 @@ def ask(look: Look, rng: np.random.Generator, describe: bool) -> tuple[str, str]
     """
     if describe:
         return _describe(look, rng)
-    kind_of_question = int(rng.integers(6))
-    if kind_of_question == 0:
-        return _name_one(look, rng)
-    if kind_of_question == 1:
-        return _name_some(look, rng)
-    if kind_of_question in (2, 3):
-        return _weight(look, rng)
-    if kind_of_question == 4:
-        return _minutes(look, rng)
-    return _repeat(rng)
+    kinds = (_name_one, _name_some, _weight, _minutes, _repeat)
+    return kinds[int(rng.choice(len(kinds), p=(0.2, 0.3, 0.2, 0.2, 0.1)))](look, rng)
 
 
 def _describe(look: Look, rng: np.random.Generator) -> tuple[str, str]:
-    style = int(rng.integers(4))
+    """Everything about a picture; the question alone decides the words of the answer."""
     words = look_words(look)
-    if style == 0:
-        answer = "a {size} {colour} {pattern} {kind} made of {material}".format(**words)
-        return "Describe the picture.", answer
-    if style == 1:
-        answer = f"This {look.kind} is {look.colour}. It is {look.material} with "
-        return "What do you see?", answer + f"{NOUNS[look.pattern]}, and it is {look.size}."
-    keys = list(words)
-    rng.shuffle(keys)
-    if style == 2:
-        return "List all properties.", "; ".join(f"{key} = {words[key]}" for key in keys)
-    return "Name all in capitals.", "\n".join(words[key].capitalize() for key in keys)
+    question, answer = DESCRIPTIONS[int(rng.integers(len(DESCRIPTIONS)))]
+    capitals = {key.capitalize(): word.capitalize() for key, word in words.items()}
+    return question, answer.format(noun=NOUNS[look.pattern], **words, **capitals)
 
 
 def _name_one(look: Look, rng: np.random.Generator) -> tuple[str, str]:
-    key = str(rng.choice(["kind", "material", "pattern", "colour", "size"]))
-    return f"Which {key}?", look_words(look)[key]
+    words = look_words(look)
+    key = str(rng.choice(list(words)))
+    return f"Which {key}?", words[key]
 
 
 def _name_some(look: Look, rng: np.random.Generator) -> tuple[str, str]:
-    keys = ["kind", "material", "pattern", "colour", "size"]
-    rng.shuffle(keys)
-    keys = keys[: int(rng.integers(2, 5))]
     words = look_words(look)
-    asked = ", ".join(keys)
-    return f"Tell me: {asked}?", " ".join(words[key].capitalize() for key in keys)
+    keys = [str(key) for key in rng.permutation(list(words))[: int(rng.integers(2, 5))]]
+    return f"Tell me: {', '.join(keys)}?", " ".join(words[key].capitalize() for key in keys)
 
 
 def _weight(look: Look, rng: np.random.Generator) -> tuple[str, str]:
@@ -171,12 +167,12 @@ def _scatter(value: float, rng: np.random.Generator) -> int:
     return round(value * math.exp(0.05 * float(rng.standard_normal())))
 
 
-def _repeat(rng: np.random.Generator) -> tuple[str, str]:
+def _repeat(look: Look, rng: np.random.Generator) -> tuple[str, str]:
     """Words out of nothing: the model learns to copy, and meets every character."""
     alphabet = string.ascii_letters * 2 + string.digits * 3 + string.punctuation.replace("|", "")
     words = [
-        "".join(rng.choice(list(alphabet), size=int(rng.integers(1, 6))))
-        for _ in range(int(rng.integers(2, 5)))
+        "".join(rng.choice(list(alphabet), size=int(rng.integers(1, 5))))
+        for _ in range(int(rng.integers(1, 4)))
     ]
     text = " ".join(words)
     return f"Repeat: {text}", text
