@@ -1,0 +1,109 @@
+"""Runs the programs as a user does: a process of its own, ended with all its children."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MINUTES = 8
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a program ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def run(self) -> Path:
+        """The directory that the last line names."""
+        last = self.out.strip().splitlines()[-1]
+        assert last.startswith("run: "), f"the last line is {last!r}\n{self.err[-3000:]}"
+        return Path(last.removeprefix("run: "))
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The run's metrics.json."""
+        loaded: dict[str, Any] = json.loads((self.run / "metrics.json").read_text())
+        return loaded
+
+
+def start(*words: str, cwd: Path, env: dict[str, str] | None = None) -> Finished:
+    """Runs `python <words>` and waits; nothing of it is left afterwards, whatever happens."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB", "PHI3V"))}
+    process = subprocess.Popen(
+        [sys.executable, *words],
+        cwd=cwd, env={**inherited, **(env or {})}, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        out, err = process.communicate(timeout=60 * MINUTES)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    return Finished(process.returncode, out, err)
+
+
+@pytest.fixture(scope="session")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the programs are called from; runs/ comes to lie below it."""
+    return tmp_path_factory.mktemp("workplace")
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache for all, as on a user's machine."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def program(workplace: Path, cache: Path) -> Any:
+    """Runs a script with overrides: program("train.py", "experiment=lora_r16") -> Finished."""
+
+    def run(script: str, *words: str, env: dict[str, str] | None = None) -> Finished:
+        own = {"PHI3V_CACHE": str(cache), **(env or {})}
+        return start(str(ROOT / script), *words, cwd=workplace, env=own)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def demo(program: Any) -> Finished:
+    """The README's first command, to the end, once for all tests that look at its result."""
+    finished: Finished = program("train.py", "experiment=lora_r16")
+    assert finished.status == 0, finished.err[-3000:]
+    return finished
+
+
+SMALL = (
+    "experiment=lora_r16",
+    "data.rows=60",
+    "trainer.max_epochs=1",
+    "max_new_tokens=24",
+    "batch_size=8",
+    "data.batch_size=8",
+)
+
+
+@pytest.fixture(scope="session")
+def small_words() -> tuple[str, ...]:
+    """The command line of `small`."""
+    return SMALL
+
+
+@pytest.fixture(scope="session")
+def small(program: Any) -> Finished:
+    """A run of seconds, for what does not depend on having learned anything."""
+    finished: Finished = program("train.py", *SMALL)
+    assert finished.status == 0, finished.err[-3000:]
+    return finished
