@@ -9,13 +9,14 @@ from phi3v.model.parts import PARTS, has_no_gradient, part_of
 
 
 @pytest.mark.parametrize("scope", [["decoder"], ["projector"], ["vision"], list(PARTS)])
-def test_exactly_the_weights_of_the_scope_get_a_gradient(base, batch, scope):
+def test_exactly_the_weights_of_the_scope_train_and_get_a_gradient(base, batch, scope):
     model = FullFineTuning(scope=scope).attach(base).train()
     model(**{key: value for key, value in batch.items() if key != "ids"}).loss.backward()
     with_gradient = {n for n, p in model.named_parameters() if p.grad is not None}
     wanted = {n for n, _ in model.named_parameters() if part_of(n) in scope}
     unread = {n for n in wanted if has_no_gradient(n, model.config)}
     assert with_gradient == wanted - unread
+    assert with_gradient == {n for n, p in model.named_parameters() if p.requires_grad}
     assert bool(unread) == ("vision" in scope)
 
 

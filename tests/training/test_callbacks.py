@@ -14,7 +14,14 @@ from PIL import Image
 from phi3v.adapter import FullFineTuning, LoraAdapter, NoAdapter, trained_state
 from phi3v.errors import UserError
 from phi3v.model.parts import PARTS
-from phi3v.training import GradientCheck, SampleTable, StepLines, TrainablePartsTable
+from phi3v.optim import Linear
+from phi3v.training import (
+    BestCheckpoint,
+    GradientCheck,
+    SampleTable,
+    StepLines,
+    TrainablePartsTable,
+)
 
 LINE = re.compile(r"step (\d+)/(\d+) loss \d+\.\d{3} lr \d\.\de[-+]\d\d [\d.e+]+ examples/s")
 
@@ -56,12 +63,22 @@ def test_lines_come_every_so_many_optimizer_steps(make_module, make_data, make_t
     assert numbers == ["1", "3", "5", "7", "8"]
 
 
-def test_a_validation_has_a_line_with_its_metrics(make_module, make_data, make_trainer, said):
-    make_trainer(1, [StepLines()]).fit(make_module(), make_data())
-    line = next(message for message in said() if message.startswith("validation"))
-    assert line.startswith("validation after step 3: loss ")
-    assert "parse_rate 0 " in line
-    assert "colour/accuracy 0" in line
+def test_a_validation_has_a_line_with_what_selects_the_checkpoint(
+    make_module, make_data, make_trainer, said, tmp_path
+):
+    callbacks = [StepLines(), BestCheckpoint(tmp_path, "number/mape")]
+    make_trainer(1, callbacks).fit(make_module(), make_data())
+    lines = [message for message in said() if message.startswith("validation")]
+    assert len(lines) == 1
+    pattern = r"validation after step 3: loss \d\.\d+ parse_rate 0 number/mape \d\.\d+"
+    assert re.fullmatch(pattern, lines[0])
+
+
+def test_a_line_shows_the_learning_rate_of_its_step(make_module, make_data, make_trainer, said):
+    module = make_module(lr=1e-2, schedule=Linear())
+    make_trainer(1, [StepLines(steps=1)]).fit(module, make_data())
+    rates = [message.split(" lr ")[1].split()[0] for message in said() if " lr " in message]
+    assert rates == ["1.0e-02", "6.7e-03", "3.3e-03"]
 
 
 @pytest.mark.parametrize("adapter", [LoraAdapter(2, 4, scope=PARTS), FullFineTuning(PARTS)])

@@ -21,8 +21,8 @@ def test_each_event_is_a_row_with_step_and_epoch_first(tmp_path):
     columns, rows = read(tmp_path)
     assert columns == ["step", "epoch", "train/loss"]
     assert rows == [
-        {"step": "0", "epoch": "0", "train/loss": "1.5"},
-        {"step": "1", "epoch": "0", "train/loss": "0.5"},
+        {"step": "1", "epoch": "0", "train/loss": "1.5"},
+        {"step": "2", "epoch": "0", "train/loss": "0.5"},
     ]
 
 
@@ -42,10 +42,8 @@ def test_an_existing_file_is_continued_also_with_new_columns(tmp_path):
     again.log_metrics({"a": 2.0, "c": 0.25, "epoch": 1}, step=1)
     columns, rows = read(tmp_path)
     assert columns == ["step", "epoch", "a", "c"]
-    assert [(row["step"], row["a"], row["c"]) for row in rows] == [
-        ("0", "1", ""),
-        ("1", "2", "0.25"),
-    ]
+    assert [(row["step"], row["a"]) for row in rows] == [("1", "1"), ("2", "2")]
+    assert [row["c"] for row in rows] == ["", "0.25"]
 
 
 def test_values_are_written_without_loss(tmp_path):

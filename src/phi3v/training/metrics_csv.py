@@ -2,9 +2,9 @@
 
     Trainer(logger=[StepMetrics("runs/lora_r16/2026-01-01"), ...])
 
-One row per logging event; the columns are step, epoch and every metric seen so far. A metric that
-first appears later becomes a new last column and the rows before it stay empty there. An existing
-file is continued, so a resumed run has one file.
+One row per logging event; the columns are step (optimizer steps done), epoch (from 0) and every
+metric seen so far. A metric that first appears later becomes a new last column and the rows
+before it stay empty there. An existing file is continued, so a resumed run has one file.
 """
 
 import csv
@@ -54,11 +54,11 @@ class StepMetrics(Logger):
 
         Args:
             metrics: Name -> value; "epoch" is among them when Lightning calls.
-            step: Optimizer steps done.
+            step: The step that was just done, counted from 0 as Lightning does.
         """
         row = {name: _text(value) for name, value in metrics.items()}
         if step is not None:
-            row["step"] = str(step)
+            row["step"] = str(step + 1)
         columns = self._columns_with(row)
         with self.path.open("a", newline="") as file:
             csv.DictWriter(file, columns, restval="").writerow(row)

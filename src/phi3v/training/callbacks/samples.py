@@ -51,9 +51,10 @@ class SampleTable(Callback):
             picture = wandb.Image(self._thumbnail(pictures[sample.id]))
             step = trainer.global_step
             self._table.add_data(step, sample.id, picture, sample.truth, sample.text)
+        # The axis of Lightning's own metrics, which counts steps from 0.
+        axis = {"trainer/global_step": max(trainer.global_step - 1, 0)}
         for logger in loggers:
-            step_key = {"trainer/global_step": trainer.global_step}
-            logger.experiment.log({"predictions": self._table, **step_key})
+            logger.experiment.log({"predictions": self._table, **axis})
 
     def _thumbnail(self, path: Path) -> Image.Image:
         with Image.open(path) as opened:
