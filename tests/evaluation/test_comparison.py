@@ -109,7 +109,8 @@ def test_a_model_that_does_as_well_without_its_picture_is_blind():
 def test_one_control_that_does_as_well_is_enough_to_be_blind():
     assert verdict(TASK, systems(), INTERVALS)[0]
     for control in ("blank", "shuffled"):
-        assert not verdict(TASK, systems(**{control: OWN}), INTERVALS)[0]
+        for as_good in (OWN, metrics(0.2, 0.14), metrics(0.99, 0.9)):
+            assert not verdict(TASK, systems(**{control: as_good}), INTERVALS)[0]
 
 
 def test_a_difference_inside_the_interval_proves_nothing():
