@@ -68,7 +68,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def program(workplace: Path, cache: Path) -> Any:
-    """Runs a script with overrides: program("train.py", "experiment=lora_r16") -> Finished."""
+    """What runs a script with overrides and waits for it."""
 
     def run(script: str, *words: str, env: dict[str, str] | None = None) -> Finished:
         own = {"PHI3V_CACHE": str(cache), **(env or {})}

@@ -1,0 +1,60 @@
+"""W&B, TensorBoard and CSV: what arrives there, and that nothing is sent unasked."""
+
+import json
+from pathlib import Path
+
+import pytest
+from wandb_loopback import LoopbackServer
+
+pytestmark = pytest.mark.slow
+
+
+def test_wandb_gets_metrics_configuration_and_one_growing_table(
+    program, small_words, tmp_path: Path
+) -> None:
+    with LoopbackServer(tmp_path / "server") as server:
+        done = program(
+            "train.py", *small_words, "logger=wandb", "logger.offline=false",
+            env=server.client_env(tmp_path / "client"),
+        )  # fmt: skip
+        record = server.record()
+    assert done.status == 0, done.err[-3000:]
+    assert not record["unknown"]
+    (run,) = record["runs"]
+    assert run["state"] == "finished"
+    assert run["config"]["run"]["adapter"]["r"] == 16
+    assert any("train/loss" in row for row in run["history"])
+    assert any("val/full_price/mape" in row for row in run["history"])
+    final = {k: v for k, v in done.metrics["metrics"].items() if k.startswith("test/") and v}
+    assert {name: run["summary"][name] for name in final} == pytest.approx(final)
+    panels = {key for row in run["history"] for key in row if "predictions" in key}
+    assert panels == {"predictions"}
+    assert any(name.endswith(".png") for name in run["files"])
+
+
+def test_wandb_is_offline_unless_asked_otherwise(program, small_words, tmp_path: Path) -> None:
+    with LoopbackServer(tmp_path / "server") as server:
+        env = server.client_env(tmp_path / "client")
+        env.pop("WANDB_MODE"), env.pop("WANDB_DIR")
+        done = program("train.py", *small_words, "logger=wandb", env=env)
+        assert server.record()["runs"] == []
+    assert done.status == 0, done.err[-3000:]
+    assert list((done.run / "wandb").glob("offline-run-*"))
+
+
+def test_tensorboard_gets_event_files(program, small_words) -> None:
+    done = program("train.py", *small_words, "logger=tensorboard")
+    assert done.status == 0, done.err[-3000:]
+    assert list(done.run.rglob("events.out.tfevents.*"))
+
+
+def test_lightnings_csv_logger_writes_its_own_file(program, small_words) -> None:
+    done = program("train.py", *small_words, "logger=csv")
+    assert done.status == 0, done.err[-3000:]
+    (file,) = (done.run / "csv").rglob("metrics.csv")
+    assert "train/loss" in file.read_text()
+
+
+def test_the_default_leaves_no_trace_of_a_logger(small) -> None:
+    assert not (small.run / "wandb").exists()
+    assert json.loads((small.run / "outcome.json").read_text())["status"] == "ok"
