@@ -1,7 +1,7 @@
 """Training whole parts of the model without an adapter, and training nothing.
 
 model = FullFineTuning(scope=["decoder", "projector"]).attach(model)
-model = NoAdapter().attach(model)                                   # to score a bare base
+model = NoAdapter().attach(model)  # to score a bare base
 """
 
 from collections.abc import Sequence

@@ -8,7 +8,6 @@ none of them would count.
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from peft import PeftModel
 from torch import Tensor, nn
 from torch.nn import functional
@@ -57,8 +56,3 @@ def supervised_loss(model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor,
     logits = base.lm_head(hidden[:, :-1][wanted])
     total: Tensor = functional.cross_entropy(logits.float(), targets[wanted], reduction="sum")
     return total, count
-
-
-def mean_loss(sums: Tensor, counts: Tensor) -> Tensor:
-    """The mean per supervised token over several batches; 1-d tensors of equal length."""
-    return torch.sum(sums) / torch.sum(counts)

@@ -5,14 +5,14 @@ over the steps show what the model learns. Without a W&B logger nothing happens.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
-from PIL import Image, ImageOps
+from PIL import Image
 
+from phi3v.data import Example, open_picture
 from phi3v.training.module import FineTuning
 
 if TYPE_CHECKING:
@@ -45,10 +45,10 @@ class SampleTable(Callback):
         assert isinstance(pl_module, FineTuning)
         if self._table is None:
             self._table = wandb.Table(columns=[*COLUMNS], log_mode="INCREMENTAL")
-        pictures = first_pictures(trainer)
+        examples = validation_examples(trainer)
         # By id: the same examples every time, whatever the order of the batches.
         for sample in sorted(pl_module.predictions, key=lambda p: p.id)[: self.examples]:
-            picture = wandb.Image(self._thumbnail(pictures[sample.id]))
+            picture = wandb.Image(self._thumbnail(examples[sample.id]))
             step = trainer.global_step
             self._table.add_data(step, sample.id, picture, sample.truth, sample.text)
         # The axis of Lightning's own metrics, which counts steps from 0.
@@ -56,14 +56,14 @@ class SampleTable(Callback):
         for logger in loggers:
             logger.experiment.log({"predictions": self._table, **axis})
 
-    def _thumbnail(self, path: Path) -> Image.Image:
-        with Image.open(path) as opened:
-            picture = ImageOps.exif_transpose(opened).convert("RGB")
+    def _thumbnail(self, example: Example) -> Image.Image:
+        """The first picture, as the model gets it but smaller."""
+        picture = open_picture(example.images[0], example.origin)
         picture.thumbnail((self.pixels, self.pixels))
         return picture
 
 
-def first_pictures(trainer: Trainer) -> Mapping[str, Path]:
-    """Id -> first picture of every validation example of the trainer's data module."""
+def validation_examples(trainer: Trainer) -> Mapping[str, Example]:
+    """Id -> validation example of the trainer's data module."""
     data: Any = getattr(trainer, "datamodule", None)
-    return {example.id: example.images[0] for example in data.examples["val"]}
+    return {example.id: example for example in data.examples["val"]}
