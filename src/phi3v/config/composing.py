@@ -148,7 +148,12 @@ def _composition_problem(
 def _key_problem(word: Override, composed: Composed, groups: Groups) -> str | None:
     key = word.key_or_group
     plain = {"hydra": composed.hydra} if key.startswith("hydra.") else composed.plain
-    if key in groups.choices or word.is_add() or word.is_force_add() or has_key(plain, key):
+    if key in groups.choices or word.is_add() or word.is_force_add():
+        return None
+    if has_key(plain, key):
+        inside = value_at(plain, key)
+        if isinstance(inside, Mapping) and not isinstance(word.value(), dict):
+            return f"{word.input_line}: expected a mapping with keys like {', '.join(inside)}"
         return None
     parent, _, last = key.rpartition(".")
     node = value_at(plain, parent)
@@ -156,6 +161,8 @@ def _key_problem(word: Override, composed: Composed, groups: Groups) -> str | No
         return schema.unknown_key(key, {}, dotted_keys(plain))
     known = schema.known_keys(node, parent) if parent else dict.fromkeys(groups.choices)
     group = key.partition(".")[0]
+    if parent == f"{group}.source" and has_key(plain, f"{group}.{last}"):
+        return f"unknown key '{key}': it is {group}.{last} here"
     if last in known:
         return (
             f"'{key}' is not in the file that was chosen for {group}; "
@@ -200,15 +207,17 @@ def _placeholder(key: str) -> str:
 
 
 def _origin(key: str, composed: Composed, conf: Path) -> str | None:
-    """The file that holds a key, where one of the chosen files does; the last one wins."""
-    for group, choice in reversed(list(composed.choices.items())):
+    """The file that holds a key, where one of the chosen files does."""
+    for group, choice in composed.choices.items():
         file = conf / group / f"{choice}.yaml"
         if not file.is_file():
             continue
         loaded = OmegaConf.load(file)
         content = to_plain(loaded, resolve=False) if isinstance(loaded, DictConfig) else {}
         everywhere = file.read_text(encoding="utf-8").startswith("# @package _global_")
-        if has_key(content, key if everywhere else key.removeprefix(f"{group}.")):
+        inner = key if everywhere else key.removeprefix(f"{group}.")
+        # Another file may have changed it since.
+        if has_key(content, inner) and value_at(content, inner) == value_at(composed.plain, key):
             return f"{conf.name}/{group}/{choice}.yaml"
     run = composed.plain.get("run")
     return f"{run}/config.yaml" if run else None

@@ -1,13 +1,16 @@
-"""The functions that configuration files may call: first, accumulation, repository.
+"""The functions that configuration files may call: names, numbers of examples, places.
 
-    name: ${first:${hydra:runtime.choices.experiment},default}
+    name: ${experiment:default}
 
 Few on purpose, and none that evaluates code. `register()` may be called any number of times.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
+from omegaconf.basecontainer import BaseContainer
 
 import phi3v
 from phi3v.errors import UserError
@@ -16,11 +19,24 @@ from phi3v.errors import UserError
 def register() -> None:
     """Make the resolvers known to OmegaConf."""
     for name, function in (
+        ("experiment", experiment),
         ("first", first),
+        ("per_device", per_device),
         ("accumulation", accumulation),
         ("repository", repository),
     ):
         OmegaConf.register_new_resolver(name, function, replace=True)
+
+
+def experiment(otherwise: str, *, _root_: BaseContainer) -> str:
+    """The name of the chosen experiment.
+
+    Hydra asks for it in two states: while it still composes, its own node is a part of the
+    configuration, and when the program runs it is not.
+    """
+    inside = OmegaConf.select(_root_, "hydra.runtime.choices")
+    choices = inside if inside is not None else HydraConfig.get().runtime.choices
+    return str(choices.get("experiment") or otherwise)
 
 
 def first(*values: object) -> object:
@@ -28,32 +44,56 @@ def first(*values: object) -> object:
     return next((value for value in values if value is not None), None)
 
 
-def accumulation(total: int, at_once: int, devices: object, nodes: int) -> int:
-    """Micro-batches that make up one step of the optimizer.
+def per_device(total: int, most: int, devices: object, nodes: int) -> int:
+    """Examples that a device takes at once, so that steps of the optimizer come out even.
 
     Args:
-        total: Examples per step over all devices.
-        at_once: Examples that one device takes at once.
+        total: Examples per step of the optimizer, over all devices.
+        most: What a device can hold.
         devices: Number of devices of one node, or a list of them.
         nodes: Number of nodes.
 
+    Returns:
+        The largest number up to `most` that divides a device's share of `total`.
+
     Raises:
-        UserError: When the numbers do not go into each other, or the devices are not a number.
+        UserError: When the total cannot be divided over the devices.
     """
-    per_node = len(devices) if isinstance(devices, list) else devices
-    if not isinstance(per_node, int) or per_node < 1:
+    together = _count(devices) * nodes
+    if total < 1 or total % together:
+        raise UserError(
+            f"batch_size={total} cannot be divided over {together} devices; choose a multiple"
+        )
+    share = total // together
+    return max(size for size in range(1, max(1, most) + 1) if share % size == 0)
+
+
+def accumulation(total: int, at_once: int, devices: object, nodes: int) -> int:
+    """Micro-batches that make up one step of the optimizer; the arguments as in `per_device`.
+
+    Raises:
+        UserError: When the numbers do not go into each other.
+    """
+    together = at_once * _count(devices) * nodes
+    if together < 1 or total % together:
+        raise UserError(
+            f"batch_size={total} cannot be made of steps of {together} examples "
+            f"(data.batch_size={at_once} x {_count(devices)} devices x {nodes} nodes); "
+            "choose numbers that divide it"
+        )
+    return total // together
+
+
+def _count(devices: object) -> int:
+    number = (
+        len(devices) if isinstance(devices, Sequence) and not isinstance(devices, str) else devices
+    )
+    if not isinstance(number, int) or number < 1:
         raise UserError(
             f"trainer.devices={devices}: give a number of devices, since the batch of the "
             "optimizer is divided over them"
         )
-    together = at_once * per_node * nodes
-    if together < 1 or total % together:
-        raise UserError(
-            f"batch_size={total} cannot be made of steps of {together} examples "
-            f"(data.batch_size={at_once} x {per_node} devices x {nodes} nodes); "
-            "choose numbers that divide it"
-        )
-    return total // together
+    return number
 
 
 def repository() -> str:

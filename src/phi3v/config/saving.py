@@ -79,6 +79,8 @@ def base_on_run(run: str | Path, replaced: Collection[str]) -> str:
         The name of a primary configuration, to be used instead of `eval`.
     """
     saved = load_config(run)
+    if strange := {"hydra", "defaults"} & saved.keys():
+        raise UserError(f"{Path(run) / FILE} has a key '{min(strange)}', which no run has")
     paths = saved.pop("paths", {})
     places = {
         value: f"${{paths.{key}}}" for key, value in paths.items() if Path(value).is_absolute()

@@ -15,6 +15,9 @@ from pathlib import Path
 
 from phi3v.errors import UserError
 
+# Classes that hand the arguments they do not know on to a function.
+FORWARDS = {"lightning.pytorch.loggers.WandbLogger": ("wandb.sdk.wandb_init", "init")}
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -38,7 +41,7 @@ class Constructor:
     Attributes:
         target: As it was asked for.
         module: Dotted name of the module that defines it.
-        parameters: By name, without self.
+        parameters: By name, without self, with those of a function in `FORWARDS`.
     """
 
     target: str
@@ -57,7 +60,11 @@ def read_constructor(target: str) -> Constructor:
     found = find_definition(module, name) if module else None
     if found is None or not isinstance(found[1], ast.ClassDef):
         raise UserError(f"_target_ '{target}': there is no such class")
-    return Constructor(target, found[0], _parameters(found[0], found[1]))
+    parameters = _parameters(found[0], found[1])
+    if target in FORWARDS and (other := find_definition(*FORWARDS[target])):
+        assert isinstance(other[1], ast.FunctionDef)
+        parameters = _of_arguments(other[0], other[1].args) | parameters
+    return Constructor(target, found[0], parameters)
 
 
 @cache
@@ -121,7 +128,8 @@ def _absolute(module: str, node: ast.ImportFrom) -> str:
 def _parameters(module: str, definition: ast.ClassDef) -> dict[str, Parameter]:
     for node in definition.body:
         if isinstance(node, ast.FunctionDef) and node.name == "__init__":
-            return _of_function(module, node.args)
+            arguments = _of_arguments(module, node.args)
+            return {name: arguments[name] for name in list(arguments)[1:]}  # without self
     inherited: dict[str, Parameter] = {}
     for base in definition.bases:
         if isinstance(base, ast.Name) and (found := find_definition(module, base.id)):
@@ -133,14 +141,14 @@ def _parameters(module: str, definition: ast.ClassDef) -> dict[str, Parameter]:
     return inherited
 
 
-def _of_function(module: str, arguments: ast.arguments) -> dict[str, Parameter]:
+def _of_arguments(module: str, arguments: ast.arguments) -> dict[str, Parameter]:
     places = [*arguments.posonlyargs, *arguments.args]
     optional = {argument.arg for argument in places[len(places) - len(arguments.defaults) :]}
     pairs = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
     optional |= {argument.arg for argument, default in pairs if default is not None}
     return {
         argument.arg: Parameter(argument.annotation, module, argument.arg not in optional)
-        for argument in [*places[1:], *arguments.kwonlyargs]
+        for argument in [*places, *arguments.kwonlyargs]
     }
 
 

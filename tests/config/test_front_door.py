@@ -1,0 +1,176 @@
+"""A wrong command line is refused in one line, with the nearest right word, before torch loads."""
+
+from pathlib import Path
+
+import pytest
+
+from phi3v.config.composing import check_command_line
+from phi3v.config.front_door import read_arguments
+from phi3v.config.overrides import alternatives, read_overrides
+from phi3v.errors import UserError
+
+from .conftest import heavy_imports, messages
+
+WRONG = {
+    "optimizer.lrr=1": "unknown key 'optimizer.lrr' (did you mean 'optimizer.lr'?)",
+    "+optimizer.lrr=1": "unknown key 'optimizer.lrr' (did you mean 'optimizer.lr'?)",
+    "++optimizer.lrr=1": "unknown key 'optimizer.lrr' (did you mean 'optimizer.lr'?)",
+    "optimizr.lr=1": "unknown key 'optimizr.lr' (did you mean 'optimizer.lr'?)",
+    "lr=1": "unknown key 'lr' (did you mean 'optimizer.lr'?)",
+    "modle=tiny": "unknown key 'modle' (did you mean 'model'?)",
+    "experimnt=lora_r8": "unknown key 'experimnt' (did you mean 'experiment'?)",
+    "optimizer.parts.visoin.lr=1": "(did you mean 'optimizer.parts.vision.lr'?)",
+    "+optimizer.parts.vision.lrr=1": "(did you mean 'optimizer.parts.vision.lr'?)",
+    "+data.splits.tets=0.1": "(did you mean 'data.splits.test'?)",
+    "~trainer.devicez": "unknown key 'trainer.devicez' (did you mean 'trainer.devices'?)",
+    "hydra.run.dirr=x": "unknown key 'hydra.run.dirr' (did you mean 'hydra.run.dir'?)",
+    "+paths.asets=x": "unknown key 'paths.asets' (did you mean 'paths.assets'?)",
+    "data.path=x.csv": "unknown key 'data.path' with data=catalogue; it is one of data=burberry",
+    "trainer.barebones=true": "add it with +trainer.barebones=true",
+    "experiment=lora_r17": "unknown choice 'lora_r17' for group 'experiment'; did you mean 'lora_r",
+    "trainer=tpu": "unknown choice 'tpu' for group 'trainer'; did you mean 'gpu'? There are: cpu,",
+    "hydra/launcher=slurm": "unknown choice 'slurm' for group 'hydra/launcher'",
+    "optimizer.lr=abc": "optimizer.lr=abc: expected number",
+    "optimizer.lr=": "optimizer.lr=: expected number",
+    "optimizer.lr=null": "optimizer.lr=null: expected number",
+    "optimizer.parts.vision.lr=abc": "optimizer.parts.vision.lr=abc: expected number",
+    "seed=1.5": "seed=1.5: expected whole number",
+    "seed=true": "seed=true: expected whole number",
+    "name=7": "name=7: expected text; write name='\"7\"'",
+    "adapter.scope=decoder": "adapter.scope=decoder: expected a list of text",
+    "adapter.use_dora=1": "adapter.use_dora=1: expected true or false",
+    "trainer.max_epochs=three": "trainer.max_epochs=three: expected whole number or null",
+    "data.source=abc": "data.source=abc: expected Source",
+    "task.fields=[a]": "task.fields=[a]: expected a mapping with keys like title",
+    "data.batch_size=5": "batch_size=32 cannot be made of steps of 5 examples",
+    "trainer.devices=3": "batch_size=32 cannot be divided over 3 devices",
+    "trainer.devices=auto": "trainer.devices=auto: give a number of devices",
+    "data=csv": "data.path is required: data=csv data.path=PATH",
+    "data.source.rows=3": "unknown key 'data.source.rows': it is data.rows here",
+    "+data.source.rows=3": "data.rows and data.source.rows are the same thing: set one of them",
+    "~optimizer.lr": "optimizer.parts.decoder.lr: Interpolation key 'optimizer.lr' not found",
+    "~model.path": "model.path is missing: phi3v.model.Checkpoint needs it",
+    "+data.task=x": "unknown key 'data.task'",
+    "adapter=lora,full": "adapter=lora,full has several values: add -m",
+    "lr": "cannot read 'lr': write key=value",
+    "a b=[1": "cannot read 'a b=[1': write key=value",
+    "adapter._target_=torch.load": "adapter._target_=torch.load is not allowed",
+    "adapter._target_=phi3v.task.Task": "does not belong into the group 'adapter'",
+    "+adapter._partial_=true": "adapter._partial_ is not supported",
+    "+extra=1": "unknown key 'extra'",
+}
+
+
+@pytest.mark.parametrize("word", WRONG)
+def test_a_wrong_word_is_answered_with_the_right_one(conf: Path, word: str) -> None:
+    with pytest.raises(UserError) as caught:
+        check_command_line(conf, "train", [word], "train")
+    assert WRONG[word] in str(caught.value).replace("=True", "=true")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["data=csv", "data.path=a.csv", "data.group_by=[title]", "data.on_error=skip"],
+        ["data=csv", "data.path='a b, c=d.csv'", "data.columns={full_price: price}"],
+        ["data.rows=100", "data.source.seed=3", "optimizer.lr=1", "+trainer.barebones=true"],
+        ["trainer=ddp", "trainer.devices=[0,1,2,3]", "data.batch_size=2"],
+        ["adapter.scope=[decoder,vision]", "optimizer.parts.vision.lr=1e-5", "seed=1"],
+        ["adapter=none", "debug=step", "logger=wandb", "logger.offline=false", "name=mine"],
+        ["hydra.run.dir=elsewhere", "callbacks.progress.seconds=1", "~callbacks.samples"],
+    ],
+)
+def test_what_is_right_passes(conf: Path, words: list[str]) -> None:
+    check_command_line(conf, "train", words, "train")
+
+
+def test_a_sweep_is_checked_in_all_its_values(conf: Path) -> None:
+    for words, fault in [
+        (["adapter=lora,ful"], "unknown choice 'ful'"),
+        (["optimizer.lr=1,x", "adapter.r=choice(1,2)"], "optimizer.lr=x: expected number"),
+        (["seed=range(1,3)", "adapter.r=4,8.5"], "adapter.r=8.5: expected whole number"),
+    ]:
+        with pytest.raises(UserError, match=fault):
+            check_command_line(conf, "train", words, "train", multirun=True)
+    good = ["experiment=lora_r8,lora_r16", "optimizer.lr=interval(0.1,1)", "seed=range(1,4)"]
+    check_command_line(conf, "train", good, "train", multirun=True)
+
+
+def test_a_sweep_of_many_jobs_is_checked_with_few_compositions() -> None:
+    words = read_overrides(["a=range(0,50)", "b=range(0,50)", "c=1"])
+    lists = list(alternatives(words))
+    assert len(lists) == 99  # not 2,500
+    assert ["a=49", "b=0", "c=1"] in lists
+
+
+def test_a_misspelt_key_in_a_file_is_refused_with_the_name_of_the_file(
+    conf: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    copy = tmp_path / "conf"
+    shutil.copytree(conf, copy)
+    mine = copy / "experiment" / "mine.yaml"
+    head = "# @package _global_\n# python train.py experiment=mine\n"
+    for text, fault in {
+        "optimizer:\n  lrr: 1": "conf/experiment/mine.yaml: unknown key 'optimizer.lrr' (did you",
+        "sede: 1": "conf/experiment/mine.yaml: unknown key 'sede' (did you mean 'seed'?)",
+        "optimizer:\n  lr: fast": "conf/experiment/mine.yaml: optimizer.lr=fast: expected number",
+        "defaults:\n  - override /adapter: lorra": "unknown choice 'lorra' for group 'adapter'",
+    }.items():
+        mine.write_text(head + text, encoding="utf-8")
+        with pytest.raises(UserError) as caught:
+            check_command_line(copy, "train", ["experiment=mine"], "train")
+        assert fault in str(caught.value)
+    (copy / "local" / "default.yaml").write_text("# @package _global_\nseeed: 1")
+    with pytest.raises(UserError, match="unknown key 'seeed'"):
+        check_command_line(copy, "train", [], "train")
+
+
+def test_flags_and_overrides_may_come_in_any_order() -> None:
+    arguments = read_arguments(["seed=1", "--cfg", "job", "adapter.r=4"])
+    assert arguments.overrides == ["seed=1", "adapter.r=4"]
+    assert arguments.cfg == "job"
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [(["--lr", "3"], "unrecognized arguments: --lr"), (["-m", "--cfg", "job"], "exclude each")],
+)
+def test_wrong_flags_are_refused_in_one_line(words: list[str], fault: str) -> None:
+    with pytest.raises(UserError, match=fault):
+        read_arguments(words)
+
+
+@pytest.mark.parametrize("script", ["train.py", "eval.py"])
+def test_a_refusal_is_one_line_costs_nothing_and_leaves_nothing(
+    program, script: str, tmp_path: Path
+) -> None:
+    done = program(script, "adapter.rr=1" if script == "train.py" else "model=tinny")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    [line] = messages(done.stderr)
+    assert line.startswith("error: unknown ")
+    assert "did you mean" in line
+    assert heavy_imports(done.stderr) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("script", ["train.py", "eval.py"])
+def test_help_names_every_choice_and_costs_nothing(program, conf: Path, script: str) -> None:
+    done = program(script, "--help")
+    assert done.returncode == 0
+    assert heavy_imports(done.stderr) == []
+    assert done.stdout.count(f"python {script}") >= 3
+    groups = ["model", "task", "data", "trainer"]
+    groups += ["adapter", "experiment", "logger", "debug"] if script == "train.py" else []
+    for group in groups:
+        for file in (conf / group).glob("*.yaml"):
+            [line] = [
+                line
+                for line in done.stdout.splitlines()
+                if f" {file.stem} " in f"{line[:22]} " and line.startswith("  ") and len(line) > 24
+            ][:1]
+            assert line[23:].strip()
+    assert "* tiny " in done.stdout

@@ -1,0 +1,54 @@
+"""The functions that configuration files may call."""
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from phi3v.config import resolvers
+from phi3v.errors import UserError
+
+
+def test_first_skips_null_but_not_zero() -> None:
+    resolvers.register()
+    cfg = OmegaConf.create({"a": None, "b": "${first:${a},0,x}", "c": "${first:${a}}"})
+    assert cfg.b == 0
+    assert cfg.c is None
+
+
+def test_registering_twice_is_harmless_and_nothing_evaluates_code() -> None:
+    resolvers.register()
+    resolvers.register()
+    assert not OmegaConf.has_resolver("eval")
+
+
+@pytest.mark.parametrize(
+    ("total", "at_once", "devices", "nodes", "steps"),
+    [(32, 32, 1, 1, 1), (32, 2, 1, 1, 16), (32, 2, 4, 2, 2), (32, 4, [0, 3], 1, 4)],
+)
+def test_the_batch_of_the_optimizer_does_not_depend_on_the_hardware(
+    total: int, at_once: int, devices: object, nodes: int, steps: int
+) -> None:
+    assert resolvers.accumulation(total, at_once, devices, nodes) == steps
+
+
+@pytest.mark.parametrize(
+    ("total", "most", "devices", "nodes", "size"),
+    [(32, 32, 1, 1, 32), (32, 32, 2, 1, 16), (32, 2, 4, 2, 2), (32, 8, 32, 1, 1), (30, 4, 1, 1, 3)],
+)
+def test_a_device_takes_as_much_as_comes_out_even(
+    total: int, most: int, devices: int, nodes: int, size: int
+) -> None:
+    assert resolvers.per_device(total, most, devices, nodes) == size
+    steps = resolvers.accumulation(total, size, devices, nodes)
+    assert size * devices * nodes * steps == total
+
+
+@pytest.mark.parametrize("devices", [3, 0, "auto", -1])
+def test_a_batch_that_cannot_be_divided_is_refused(devices: object) -> None:
+    with pytest.raises(UserError):
+        resolvers.accumulation(32, 2, devices, 1)
+
+
+def test_the_repository_is_where_the_programs_are() -> None:
+    assert (Path(resolvers.repository()) / "train.py").is_file()

@@ -1,0 +1,201 @@
+"""Jobs as a user starts them: alone, in a sweep, failing, from another directory."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from phi3v.run.jobs import Outcome, clean_environment, is_first_process, job_command
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = """
+import hydra
+from phi3v.config.front_door import enter
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def main(cfg):
+    from phi3v.run import jobs
+
+    return jobs.start(cfg, "small_program:train")
+
+
+if __name__ == "__main__":
+    enter(main, __file__, "train")
+"""
+PROGRAM = """
+import json, os
+from pathlib import Path
+from phi3v.errors import UserError
+
+
+def train(cfg):
+    seen = {"pid": os.getpid(), "r": cfg.adapter.r, "lr": cfg.optimizer.lr, "cwd": os.getcwd()}
+    seen["rank"] = os.environ.get("LOCAL_RANK")
+    Path(cfg.paths.run, "seen.json").write_text(json.dumps(seen))
+    if cfg.adapter.r == 13:
+        raise UserError("thirteen is bad luck")
+    if cfg.adapter.r == 14:
+        raise RuntimeError("a bug")
+    if cfg.adapter.r == 15:
+        os._exit(9)
+    return cfg.adapter.r / 2
+"""
+Start = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Start:
+    """Start a program whose training is three lines long, with the real configuration."""
+    home = tmp_path / "home of it"
+    home.mkdir()
+    shutil.copytree(ROOT / "conf", home / "conf")
+    (home / "train.py").write_text(SCRIPT, encoding="utf-8")
+    (home / "small_program.py").write_text(PROGRAM, encoding="utf-8")
+    here = tmp_path / "here"
+    here.mkdir()
+
+    def run(
+        *words: str, environment: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, str(home / "train.py"), *words],
+            cwd=here,
+            env={**os.environ, **(environment or {})},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    return run
+
+
+def only(pattern: str, where: Path) -> Path:
+    [found] = where.glob(pattern)
+    return found
+
+
+def seen(folder: Path) -> dict[str, object]:
+    return json.loads((folder / "seen.json").read_text(encoding="utf-8"))
+
+
+def test_a_run_lies_in_a_directory_named_after_its_experiment(start: Start, tmp_path: Path) -> None:
+    done = start("experiment=lora_r8")
+    assert done.returncode == 0, done.stderr
+    folder = only("here/runs/lora_r8/*", tmp_path)
+    assert len(folder.name) == len("2026-01-31_23-59-59-123456")
+    assert Outcome.read(folder) == Outcome("ok", 4.0)
+    assert seen(folder)["cwd"] == str(tmp_path / "here")
+    assert (folder / "train.log").is_file()
+    assert not (tmp_path / "home of it" / "runs").exists()
+
+
+def test_an_error_of_the_user_is_one_line_and_status_2(start: Start, tmp_path: Path) -> None:
+    done = start("adapter.r=13")
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == ["error: thirteen is bad luck"]
+    folder = only("here/runs/default/*", tmp_path)
+    assert Outcome.read(folder) == Outcome("failed", None, "error: thirteen is bad luck")
+    assert "thirteen is bad luck" in (folder / "train.log").read_text(encoding="utf-8")
+
+
+def test_a_bug_keeps_its_traceback_on_the_screen_and_in_the_log(
+    start: Start, tmp_path: Path
+) -> None:
+    done = start("adapter.r=14")
+    assert done.returncode == 1
+    folder = only("here/runs/default/*", tmp_path)
+    for text in (done.stderr, (folder / "train.log").read_text(encoding="utf-8")):
+        assert 'raise RuntimeError("a bug")' in text
+    assert "HYDRA_FULL_ERROR" not in done.stderr
+    assert Outcome.read(folder) == Outcome("failed", None, "RuntimeError: a bug")
+
+
+def test_jobs_of_a_sweep_are_fresh_processes_with_their_own_values(
+    start: Start, tmp_path: Path
+) -> None:
+    ranks = {"LOCAL_RANK": "3", "WORLD_SIZE": "8", "MASTER_PORT": "1"}
+    done = start("-m", "adapter.r=4,8", "optimizer.lr=0.5", environment=ranks)
+    assert done.returncode == 0, done.stderr
+    sweep = only("here/runs/default/*_sweep", tmp_path)
+    jobs = [seen(sweep / number) for number in ("0", "1")]
+    assert [(job["r"], job["lr"], job["rank"]) for job in jobs] == [(4, 0.5, None), (8, 0.5, None)]
+    assert jobs[0]["pid"] != jobs[1]["pid"]
+    assert [Outcome.read(sweep / number) for number in ("0", "1")] == [
+        Outcome("ok", 2.0),
+        Outcome("ok", 4.0),
+    ]
+    assert f"sweep: {sweep.relative_to(tmp_path / 'here')}" in done.stdout
+
+
+def test_a_failing_job_is_seen_and_the_others_run_all_the_same(
+    start: Start, tmp_path: Path
+) -> None:
+    done = start("-m", "adapter.r=13,14,15,16", "hydra.sweep.dir=all")
+    assert done.returncode == 1
+    assert "error: 3 of 4 jobs failed" in done.stderr
+    assert "error: thirteen is bad luck" in done.stderr
+    assert 'raise RuntimeError("a bug")' in done.stderr
+    reasons = [Outcome.read(tmp_path / "here" / "all" / str(number)) for number in range(4)]
+    assert [outcome.status for outcome in reasons] == ["failed", "failed", "failed", "ok"]
+    assert "status 9" in reasons[2].reason
+    assert reasons[3].objective == 8.0
+
+
+def test_a_job_gets_its_own_overrides_and_none_of_the_sweeps() -> None:
+    command = job_command(
+        ["train.py", "-m", "--config-dir", "mine", "adapter.r=4,8"],
+        task=["adapter.r=4", "name='a b'"],
+        hydra=["hydra.sweep.dir=x", "hydra/launcher=basic", "hydra.verbose=true"],
+        folder=Path("it's here/0"),
+    )
+    assert command[1:] == [
+        *("train.py", "--config-dir", "mine", "adapter.r=4", "name='a b'", "hydra.verbose=true"),
+        *("hydra.mode=RUN", "hydra.run.dir='it\\'s here/0'"),
+    ]
+
+
+def test_nothing_of_a_launcher_is_inherited() -> None:
+    kept = clean_environment(
+        {
+            "RANK": "1",
+            "MASTER_ADDR": "x",
+            "TORCHELASTIC_RUN_ID": "1",
+            "WANDB_RUN_ID": "a",
+            "HOME": "h",
+        }
+    )
+    assert kept == {"HOME": "h"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "first"),
+    [
+        ({}, True),
+        ({"LOCAL_RANK": "0"}, True),
+        ({"LOCAL_RANK": "1"}, False),
+        ({"LOCAL_RANK": "0", "NODE_RANK": "1"}, False),
+        ({"LOCAL_RANK": "0", "RANK": "4"}, False),
+        ({"LOCAL_RANK": "0", "RANK": "0"}, True),
+        ({"SLURM_PROCID": "2"}, False),
+    ],
+)
+def test_the_first_process_is_known_from_the_environment(
+    environment: dict[str, str], first: bool
+) -> None:
+    assert is_first_process(environment) is first
+
+
+def test_importing_the_module_costs_nothing() -> None:
+    heavy = "[name for name in ('torch', 'lightning', 'transformers') if name in sys.modules]"
+    code = f"import sys, phi3v.run.jobs, phi3v.config.front_door; print({heavy})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == "[]"
