@@ -61,6 +61,14 @@ def test_the_summary_has_the_documented_names():
     assert summary["looks"] is True
 
 
+def test_another_split_gives_its_name_to_the_figures():
+    summary = make(split="val")
+    assert summary["metrics"]["val/parse_rate"] == 1.0
+    assert summary["val"] == OWN
+    assert "test" not in summary
+    assert "val split of 304 rows" in printed(summary)
+
+
 def test_what_was_not_measured_is_not_in_the_summary():
     summary = make(base=None, optimum={}, controls=None)
     assert sorted(summary["systems"]) == ["baseline", "fine_tuned"]

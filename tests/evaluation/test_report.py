@@ -101,7 +101,7 @@ HISTORY = [
 ]
 
 
-def report(tmp_path, task, rows, history=(), **changes):
+def report(tmp_path, task, rows, history=(), split="test", **changes):
     texts, truths = [one["prediction"] for one in rows], [one["truth"] for one in rows]
     train = {name: [truth[name] for truth in truths] for name in task.field_names}
     metrics = FieldMetrics(task, train)
@@ -109,11 +109,12 @@ def report(tmp_path, task, rows, history=(), **changes):
     values, constant = metrics.compute(), baselines(task, train, truths)
     summary = compare(
         task,
-        rows={"train": 12, "test": len(rows)},
+        rows={"train": 12, split: len(rows)},
         fine_tuned=values,
         baseline=constant,
         controls={"blank": constant, "shuffled": constant},
         intervals=bootstrap(task, train, texts, truths, samples=50),
+        split=split,
     )
     arguments = {
         "title": "my run",
@@ -170,6 +171,11 @@ def test_nothing_is_loaded_from_anywhere(tmp_path, pictures):
     assert len(sources) == 5
     assert all(source.startswith("data:image/jpeg;base64,/9j/") for source in sources)
     assert str(tmp_path) not in html
+
+
+def test_another_split_is_called_by_its_name(tmp_path, pictures):
+    page = Page(report(tmp_path, PRODUCTS, product_rows(3, pictures), split="val")[0])
+    assert "val split of 3 rows" in page.text
 
 
 def test_it_is_made_for_phones_and_for_dark_screens(tmp_path, pictures):

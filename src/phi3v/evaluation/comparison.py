@@ -44,6 +44,7 @@ def compare(
     controls: Mapping[str, Metrics] | None = None,
     intervals: Intervals | None = None,
     subject: str = SYSTEMS["fine_tuned"],
+    split: str = "test",
 ) -> dict[str, Any]:
     """Collect one evaluation.
 
@@ -57,6 +58,7 @@ def compare(
         controls: those of the model in question on "blank" and "shuffled" pictures.
         intervals: 95 % intervals of `fine_tuned`.
         subject: what the model in question is called in tables ("Base model").
+        split: the split that was measured; it begins the names of the figures.
 
     Returns:
         What stands in metrics.json: plain values with sorted keys, None for what is not a finite
@@ -66,13 +68,14 @@ def compare(
     systems |= {name: (controls or {}).get(name) for name in ("blank", "shuffled")}
     present: dict[str, Metrics] = {name: values for name, values in systems.items() if values}
     looks, sentences = verdict(task, present, intervals)
-    if 0 < (count := rows.get("test", 0)) < _FEW_ROWS:
-        sentences.append(f"All of this is weak evidence: {count} test row{'s' * (count > 1)}.")
+    if 0 < (count := rows.get(split, 0)) < _FEW_ROWS:
+        sentences.append(f"All of this is weak evidence: {count} {split} row{'s' * (count > 1)}.")
     summary: dict[str, Any] = _plain(
         {
             "schema": SCHEMA,
             "task": task.name,
             "subject": subject,
+            "split": split,
             "rows": rows,
             "objective": {
                 "name": task.objective,
@@ -81,9 +84,9 @@ def compare(
             },
             "looks": looks,
             "verdict": sentences,
-            "metrics": {f"test/{name}": value for name, value in fine_tuned.items()},
-            "test": fine_tuned,
-            "test_intervals": intervals or {},
+            "metrics": {f"{split}/{name}": value for name, value in fine_tuned.items()},
+            split: fine_tuned,
+            f"{split}_intervals": intervals or {},
             "systems": present,
         }
     )
@@ -101,8 +104,8 @@ def terminal_table(summary: Mapping[str, Any]) -> Table:
     Args:
         summary: what `compare` returned, or metrics.json as it was read.
     """
-    rows = summary["rows"].get("test")
-    title = f"{summary['task']}: test split" + (f" of {rows} rows" if rows else "")
+    rows = summary["rows"].get(summary["split"])
+    title = f"{summary['task']}: {summary['split']} split" + (f" of {rows} rows" if rows else "")
     table = Table(title=title, title_justify="left", title_style="bold")
     table.add_column("", no_wrap=True)
     names = _columns_that_fit(summary)
@@ -123,7 +126,7 @@ def _row_title(system: str, summary: Mapping[str, Any]) -> str:
 
 def _columns_that_fit(summary: Mapping[str, Any]) -> list[str]:
     """The parse rate, the objective, each field's headline, then other metrics while they fit."""
-    known = list(summary["test"])
+    known = list(summary["systems"]["fine_tuned"])
     headlines = [name for name in known if name.rsplit("/", 1)[-1] in HEADLINE.values()]
     others = [name for name in known if kind_of(name) and name not in headlines]
     wanted = ["parse_rate", summary["objective"]["name"], *headlines, *others]

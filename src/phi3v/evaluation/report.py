@@ -70,11 +70,12 @@ def write_report(
 
 def _head(title: str, summary: Mapping[str, Any], verdict: Sequence[str]) -> str:
     """Title, verdict and the figures to look at first."""
-    rows = summary["rows"].get("test", 0)
-    about = f"{escape(summary['task'])}, test split of {rows:,} row{'s' * (rows != 1)}"
+    split = summary["split"]
+    rows = summary["rows"].get(split, 0)
+    about = f"{escape(summary['task'])}, {escape(split)} split of {rows:,} row{'s' * (rows != 1)}"
     sentences = "".join(f"<p>{_prose(sentence)}</p>" for sentence in verdict)
     looks = " looks" if summary["looks"] else ""
-    tested = summary["test"]
+    tested = summary["systems"]["fine_tuned"]
     last = [name for name in tested if name.rsplit("/", 1)[-1] in HEADLINE.values()]
     names = dict.fromkeys(["parse_rate", summary["objective"]["name"], *last])
     tiles = "".join(_tile(name, summary) for name in list(names)[:5])
@@ -93,7 +94,7 @@ def _tile(name: str, summary: Mapping[str, Any]) -> str:
         beside = f"<br>baseline {_prose(write_figure(name, systems['baseline'].get(name)))}"
         best = systems.get("optimum", {}).get(name)
         beside += f"<br>best possible {_prose(write_figure(name, best))}" if best else ""
-    figure = write_figure(name, summary["test"][name])
+    figure = write_figure(name, systems["fine_tuned"][name])
     return f'<div class="tile"><b>{figure}</b>{escape(called)}{beside}</div>'
 
 
@@ -105,7 +106,7 @@ def _prose(text: str) -> str:
 def _comparison(summary: Mapping[str, Any], task: Task) -> str:
     intervals = (
         " Below the figures of the model in question stand their 95 % intervals."
-        if summary["test_intervals"]
+        if summary[f"{summary['split']}_intervals"]
         else ""
     )
     return (
@@ -202,7 +203,7 @@ def _pictures(predictions: Sequence[Mapping[str, Any]], task: Task) -> str:
     questions = {str(row["question"]) for row in predictions}
     asked = f"Each was asked: {questions.pop()}" if len(questions) == 1 else ""
     chosen = sample(predictions)
-    parts = [f"<h2>Test pictures</h2><p class='note'>{escape(asked)}</p>", _grid(chosen, task)]
+    parts = [f"<h2>Pictures</h2><p class='note'>{escape(asked)}</p>", _grid(chosen, task)]
     errors = worst(predictions, task)
     if errors and len(predictions) > len(chosen):
         parts += ["<h2>Largest errors</h2>", _grid(errors, task)]

@@ -42,7 +42,7 @@ def comparison_table(summary: Mapping[str, Any], task: Task) -> str:
 
 def _system_row(system: str, summary: Mapping[str, Any], names: Sequence[str]) -> str:
     values = summary["systems"][system]
-    intervals = summary["test_intervals"] if system == "fine_tuned" else {}
+    intervals = summary[f"{summary['split']}_intervals"] if system == "fine_tuned" else {}
     cells = []
     for name in names:
         between = ""
