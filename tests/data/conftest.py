@@ -22,7 +22,7 @@ WORDS = [
 @pytest.fixture(scope="session")
 def processor() -> Phi3VProcessor:
     image_processor = Phi3VImageProcessor(num_crops=4, num_img_tokens=9, crop_size=48)
-    return Phi3VProcessor(image_processor, train_tokenizer(WORDS * 5, 460, 4096))
+    return Phi3VProcessor(image_processor, train_tokenizer(WORDS * 5, 460))
 
 
 @pytest.fixture(scope="session")

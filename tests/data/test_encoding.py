@@ -1,6 +1,7 @@
 """Encoding is the published tokenisation; nothing in a user's text is read as a control token."""
 
 import dataclasses
+import pickle
 
 import pytest
 import torch
@@ -148,8 +149,32 @@ def test_a_picture_too_thin_for_the_model_is_refused_before_decoding(encode, exa
     one = example(sizes=[(2000, 1)])
 
     for function in (encode, encode.lengths):
-        with pytest.raises(UserError, match=r"^shop\.csv row 7: .*2000x1"):
+        with pytest.raises(
+            UserError, match=r"^shop\.csv row 7: picture of 2000x1 pixels is too thin"
+        ):
             function(one)
+
+
+def test_prompts_that_were_remembered_and_forgotten_are_encoded_alike(
+    processor, task, example, monkeypatch
+):
+    monkeypatch.setattr("phi3v.data.encoding._REMEMBERED_PROMPTS", 2)
+    rows = [example("a" * size, sizes=[(60, 10 * size)]) for size in (1, 3, 12, 3, 1, 12)]
+    encode = Encoder(processor, task, 1000)
+
+    for row in rows:
+        fresh = Encoder(processor, task, 1000)(row)
+        assert torch.equal(encode(row).input_ids, fresh.input_ids)
+        assert encode(row).prompt_length == fresh.prompt_length
+
+
+def test_an_encoder_can_be_sent_to_a_process_that_was_not_forked(encode, example):
+    one = example()
+    encode(one)
+
+    sent = pickle.loads(pickle.dumps(encode))
+
+    assert torch.equal(sent(one).input_ids, encode(one).input_ids)
 
 
 def test_a_prompt_alone_needs_no_answer(processor, task, example):

@@ -30,6 +30,7 @@ from phi3v.task import Task
 
 END = "<|end|>"
 Picture = Callable[[Path, str], Image.Image]
+_REMEMBERED_PROMPTS = 256
 _IMAGE_TOKEN = r"<\|image_\d+\|>"
 
 
@@ -99,6 +100,7 @@ class Encoder:
         self.picture = picture
         self.with_answer = with_answer
         self._reserved = _reserved_tokens(processor)
+        self._prompts: dict[tuple[str, tuple[int, ...]], list[int]] = {}
 
     def __call__(self, example: Example) -> Encoded:
         """Encodes an example, its pictures decoded.
@@ -132,11 +134,14 @@ class Encoder:
         return Lengths(sum(counts), len(prompt) - sum(counts), len(answer))
 
     def _count(self, example: Example, number: int, width: int, height: int) -> int:
-        try:
-            return int(self.processor.image_processor.num_image_tokens(width, height))
-        except ValueError as error:
-            path = example.images[number]
-            raise UserError(f"{example.origin}: {path}: {width}x{height}: {error}") from None
+        """Returns the number of tokens of one picture."""
+        image_processor = self.processor.image_processor
+        if 0 in image_processor.hd_size(width, height):
+            raise UserError(
+                f"{example.origin}: picture of {width}x{height} pixels is too thin: resized for "
+                f"the model, nothing is left of it: {example.images[number]}"
+            )
+        return int(image_processor.num_image_tokens(width, height))
 
     def _ids(self, example: Example, counts: Sequence[int]) -> tuple[list[int], list[int]]:
         """Returns the ids of the prompt and those of the answer with its <|end|>."""
@@ -145,7 +150,7 @@ class Encoder:
         question = self.task.write_question(example.values)
         self._refuse_reserved(question, "question", example.origin)
         text = prompt_text(question, len(counts))
-        prompt = self.processor.encode_prompt(text, list(counts))
+        prompt = self._prompt_ids(text, tuple(counts))
         if not self.with_answer:
             self._refuse_length(example, counts, len(prompt))
             return prompt, []
@@ -159,6 +164,14 @@ class Encoder:
             )
         self._refuse_length(example, counts, len(whole))
         return prompt, whole[len(prompt) :]
+
+    def _prompt_ids(self, text: str, counts: tuple[int, ...]) -> list[int]:
+        # Most examples ask the same question about pictures of the same few sizes.
+        if (text, counts) not in self._prompts:
+            if len(self._prompts) == _REMEMBERED_PROMPTS:
+                self._prompts.clear()
+            self._prompts[text, counts] = self.processor.encode_prompt(text, list(counts))
+        return self._prompts[text, counts]
 
     def _refuse_reserved(self, text: str, part: str, origin: str) -> None:
         found = self._reserved.search(text)
