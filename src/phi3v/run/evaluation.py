@@ -51,7 +51,7 @@ def evaluate(cfg: DictConfig) -> float | None:
     write_results(here, scored, pieces.task, cfg, f"{cfg.name or 'base'}: {cfg.split}")
     lines = {"repeats": repetition(run, scored.summary)} if run and cfg.split == "test" else {}
     show_results(here, scored.summary, lines)
-    figures: dict[str, float | None] = scored.summary["test"]
+    figures: dict[str, float | None] = scored.summary["systems"]["fine_tuned"]
     return figures.get(cfg.objective.partition("/")[2])
 
 

@@ -104,6 +104,7 @@ def score(
         controls={name: measured(texts) for name, texts in controls.items()},
         intervals=bootstrap(task, train_values, own, truths),
         subject=subject,
+        split=split,
     )
     return Scored(summary, _prediction_rows(task, examples, own))
 
