@@ -91,7 +91,7 @@ def draw(look: Look, rng: np.random.Generator) -> Image.Image:
     longer = max(width, height)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32) / np.float32(longer)
     background = _background(x, y, rng)
-    angle = float(rng.uniform(-0.35, 0.35))
+    angle = float(rng.uniform(-0.2, 0.2))
     extent = SIZES[look.size] * float(rng.uniform(0.95, 1.05))
     mask, centre = _silhouette(look.kind, (width, height), extent, angle, rng)
     # Cloth coordinates turn with the product, so that a stripe follows its pose.
@@ -141,11 +141,8 @@ def _silhouette(
     """Coverage of the product, (height, width) in 0..1, and its centre in shares."""
     width, height = size
     longer = max(size)
-    reach = extent / 2 * (abs(np.cos(angle)) + abs(np.sin(angle)))
-    centre = tuple(
-        float(rng.uniform(min(reach, side / 2), max(side - reach, side / 2)))
-        for side in (width / longer, height / longer)
-    )
+    # Products stand near the middle, as in a shop's pictures.
+    centre = tuple(float(side / longer / 2 + rng.uniform(-0.04, 0.04)) for side in size)
     flip = -1.0 if rng.random() < 0.5 else 1.0
     cos, sin = np.cos(angle), np.sin(angle)
     canvas = Image.new("L", (2 * width, 2 * height))  # twice the size, then halved: soft edges
@@ -201,7 +198,7 @@ def _material(
     if material == "wool":
         grain = rng.normal(0, 1, (u.shape[0] // 3 + 1, u.shape[1] // 3 + 1))
         knit = np.kron(grain, np.ones((3, 3)))[: u.shape[0], : u.shape[1]]
-        cloth = cloth + (knit * 28)[..., None]
+        cloth = cloth + (knit * 36)[..., None]
     elif material == "leather":
         shine = np.exp(-((u + 0.12 * extent) ** 2 + (v + 0.02) ** 2) / (0.17 * extent) ** 2)
         cloth = cloth * 0.72 + (shine * 190)[..., None]
