@@ -39,6 +39,6 @@ AutoTokenizer.register(
     Phi3VConfig, fast_tokenizer_class=PreTrainedTokenizerFast, exist_ok=True
 )
 AutoImageProcessor.register(
-    Phi3VConfig, image_processor_classes={"pil": Phi3VImageProcessor}, exist_ok=True
+    Phi3VConfig, image_processor_classes={"pil": Phi3VImageProcessor, "torchvision": Phi3VImageProcessor}, exist_ok=True
 )
 AutoProcessor.register(Phi3VConfig, Phi3VProcessor, exist_ok=True)

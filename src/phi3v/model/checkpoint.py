@@ -21,7 +21,7 @@ from phi3v.model.configuration import Phi3VConfig
 from phi3v.model.image_processing import Phi3VImageProcessor
 from phi3v.model.modeling import Phi3VForCausalLM
 from phi3v.model.processing import Phi3VProcessor
-from phi3v.model.tokenization import CHAT_TOKENS, train_tokenizer
+from phi3v.model.tokenization import CHAT_TOKENS, load_tokenizer, train_tokenizer
 
 Texts = Callable[[], Iterable[str]]
 DTYPES = ("float32", "bfloat16", "float16")
@@ -98,9 +98,9 @@ class Checkpoint:
         }
 
     def _processor(self, where: dict[str, Any]) -> Phi3VProcessor:
-        tokenizer = _load(PreTrainedTokenizerFast, where, f"{self.path}: tokenizer.json")
+        tokenizer = _load(load_tokenizer, where, f"{self.path}: tokenizer.json")
         image_processor = _load(
-            Phi3VImageProcessor, where, f"{self.path}: preprocessor_config.json"
+            Phi3VImageProcessor.from_pretrained, where, f"{self.path}: preprocessor_config.json"
         )
         if self.num_crops is not None:
             image_processor.num_crops = self.num_crops
@@ -113,7 +113,7 @@ class Checkpoint:
         self, where: dict[str, Any], config: Phi3VConfig, dtype: torch.dtype
     ) -> Phi3VForCausalLM:
         model, report = _load(
-            Phi3VForCausalLM,
+            Phi3VForCausalLM.from_pretrained,
             where,
             f"{self.path}: weights",
             config=config,
@@ -204,28 +204,25 @@ def _ready(loaded: Loaded, gradient_checkpointing: bool) -> Loaded:
     generation.bos_token_id = tokenizer.bos_token_id
     generation.pad_token_id = tokenizer.pad_token_id
     if gradient_checkpointing:
-        loaded.model.gradient_checkpointing_enable()
+        loaded.model.activation_checkpointing_enable()
     loaded.model.eval()
     return loaded
 
 
-def _load(kind: Any, where: dict[str, Any], what: str, **options: Any) -> Any:
+def _load(loader: Callable[..., Any], where: dict[str, Any], what: str, **options: Any) -> Any:
     try:
-        return kind.from_pretrained(**where, **options)
+        return loader(**where, **options)
     except Exception as error:  # the libraries agree on no class for a missing or damaged file
         raise UserError(f"{what} cannot be loaded: {_one_line(error)}") from error
 
 
 def _config(path: str, where: dict[str, Any]) -> Phi3VConfig:
     what = f"{path}: config.json"
-    try:
-        values, _ = Phi3VConfig.get_config_dict(**where)
-    except Exception as error:
-        raise UserError(f"{what} cannot be loaded: {_one_line(error)}") from error
+    values, _ = _load(Phi3VConfig.get_config_dict, where, what)
     kind = values.get("model_type")
     if kind != Phi3VConfig.model_type:
         raise UserError(f"{what} is of model type {kind}, not {Phi3VConfig.model_type}")
-    config: Phi3VConfig = _load(Phi3VConfig, where, what)
+    config: Phi3VConfig = _load(Phi3VConfig.from_pretrained, where, what)
     return config
 
 

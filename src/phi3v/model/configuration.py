@@ -43,6 +43,7 @@ class Phi3VConfig(Phi3Config):  # type: ignore[misc]
     """
 
     model_type = "phi3_v"
+    base_model_pp_plan = None  # a stage would have to hold the pictures as well
     sub_configs_defaults = {  # noqa: RUF012  (transformers reads this class attribute)
         "vision_config": SubConfigSpec(CLIPVisionConfig, init_kwargs=VIT_L_14_336)
     }
@@ -75,6 +76,7 @@ class Phi3VConfig(Phi3Config):  # type: ignore[misc]
         rope["rope_type"] = "longrope" if kind in ("su", "yarn") else kind
         if rope["rope_type"] == "longrope":
             rope["original_max_position_embeddings"] = self.original_max_position_embeddings
+            rope["factor"] = self.max_position_embeddings / self.original_max_position_embeddings
         if kind == "yarn":  # the published code's "yarn" differs from "su" in this factor alone
             scale = self.max_position_embeddings / self.original_max_position_embeddings
             rope["attention_factor"] = 0.1 * math.log(scale) + 1.0 if scale > 1 else 1.0

@@ -49,8 +49,8 @@ def lay_out(width: int, height: int, num_crops: int, crop_size: int) -> HDLayout
         num_crops: the most crops there may be, without the overview.
         crop_size: side of a crop in pixels.
 
-    Raises:
-        ValueError: the picture is so thin that nothing would be left of it.
+    Returns:
+        The sizes; a picture so thin that nothing is left of it has a `resized` side of 0.
     """
     if width < height:
         lying = lay_out(height, width, num_crops, crop_size)
@@ -61,17 +61,21 @@ def lay_out(width: int, height: int, num_crops: int, crop_size: int) -> HDLayout
         columns += 1
     new_width = columns * crop_size
     new_height = int(new_width / ratio)
-    if new_height == 0:
-        raise ValueError(
-            f"a picture of {width}x{height} pixels is too thin: height and width must be > 0 "
-            f"after its longer side is resized to {new_width} pixels"
-        )
     padded_height = math.ceil(new_height / crop_size) * crop_size
     return HDLayout((new_height, new_width), (padded_height, new_width))
 
 
 def resize_and_pad(image: Image.Image, layout: HDLayout) -> Image.Image:
-    """The picture resized (bilinear, antialiased) and centred on white."""
+    """The picture resized (bilinear, antialiased) and centred on white.
+
+    Raises:
+        ValueError: the picture is so thin that nothing would be left of it.
+    """
+    if 0 in layout.resized:
+        raise ValueError(
+            f"a picture of {image.width}x{image.height} pixels is too thin: height and width must "
+            f"be > 0 after its longer side is resized to {max(layout.resized)} pixels"
+        )
     tall = image.width < image.height
     if tall:  # on its side, so that an odd pixel of padding falls where it does when published
         image = image.transpose(Image.Transpose.TRANSPOSE)
@@ -83,7 +87,7 @@ def resize_and_pad(image: Image.Image, layout: HDLayout) -> Image.Image:
     return canvas.transpose(Image.Transpose.TRANSPOSE) if tall else canvas
 
 
-class Phi3VImagesKwargs(TypedDict, total=False):
+class Phi3VImageProcessorKwargs(TypedDict, total=False):
     """What can be given to the constructor and, over it, to a single call."""
 
     num_crops: int | None
@@ -119,7 +123,7 @@ class Phi3VImageProcessor(BaseImageProcessor):  # type: ignore[misc]
     """
 
     model_input_names = ["pixel_values", "image_sizes"]  # noqa: RUF012
-    valid_kwargs = Phi3VImagesKwargs
+    valid_kwargs = Phi3VImageProcessorKwargs
 
     num_crops = 16
     num_img_tokens = 144

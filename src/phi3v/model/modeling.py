@@ -13,6 +13,7 @@ from transformers.cache_utils import Cache, DynamicCache
 from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.modeling_utils import slice_logits_to_keep
+from transformers.models.clip.modeling_clip import CLIPAttention, CLIPMLP
 from transformers.models.phi3.modeling_phi3 import (
     Phi3Attention,
     Phi3DecoderLayer,
@@ -54,6 +55,12 @@ class Phi3VPreTrainedModel(PreTrainedModel):
         if isinstance(module, VisionEmbedding):
             init.zeros_(module.glb_GN)
             init.zeros_(module.sub_GN)
+            # transformers leaves out modules without parameters of their own when the class is not
+            # one of its own, and CLIP scales the weights of its layers in just such modules.
+            tower = module.img_processor.vision_model
+            for part in tower.modules():
+                if isinstance(part, CLIPAttention | CLIPMLP):
+                    tower._init_weights(part)
 
 
 class Phi3VModel(Phi3VPreTrainedModel):
@@ -65,10 +72,10 @@ class Phi3VModel(Phi3VPreTrainedModel):
         self.vocab_size = config.vocab_size
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, self.padding_idx)
         self.embed_dropout = nn.Dropout(config.embd_pdrop)
-        self.vision_embed_tokens = VisionEmbedding(config)
         self.layers = nn.ModuleList(
             [Phi3DecoderLayer(config, index) for index in range(config.num_hidden_layers)]
         )
+        self.vision_embed_tokens = VisionEmbedding(config)
         self.norm = Phi3RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.rotary_emb = Phi3RotaryEmbedding(config=config)
         self.gradient_checkpointing = False
@@ -111,8 +118,6 @@ class Phi3VModel(Phi3VPreTrainedModel):
             inputs_embeds = self.embed(input_ids, pixel_values, image_sizes)
         elif pixel_values is not None:
             raise ValueError("pixel_values needs input_ids: their negative ids say where it goes")
-        if use_cache and past_key_values is None:
-            past_key_values = DynamicCache(config=self.config)
         if position_ids is None:
             past = past_key_values.get_seq_length() if past_key_values is not None else 0
             positions = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device) + past
@@ -128,6 +133,10 @@ class Phi3VModel(Phi3VPreTrainedModel):
             past_key_values=past_key_values,
             position_ids=position_ids,
         )
+        # After the mask: positions that start again separate packed documents only as long as
+        # there is no cache, not even an empty one.
+        if use_cache and past_key_values is None:
+            past_key_values = DynamicCache(config=self.config)
         rotation = self.rotary_emb(hidden, position_ids=position_ids)
         for layer in self.layers[: self.config.num_hidden_layers]:
             hidden = layer(
@@ -180,7 +189,9 @@ class Phi3VModel(Phi3VPreTrainedModel):
 class Phi3VForCausalLM(Phi3VPreTrainedModel, PictureGenerationMixin):
     """Phi-3-Vision with its language head."""
 
-    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012
+    _tp_plan = {"lm_head": "colwise_gather_output"}  # noqa: RUF012
+    _fsdp_plan = {"lm_head": "keep_full_weight"}  # noqa: RUF012
 
     def __init__(self, config: Phi3VConfig) -> None:
         super().__init__(config)

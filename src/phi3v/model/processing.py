@@ -15,7 +15,7 @@ from transformers import BatchFeature, PreTrainedTokenizerFast, ProcessorMixin
 from transformers.image_utils import is_valid_image
 
 from phi3v.model.image_processing import Phi3VImageProcessor
-from phi3v.model.tokenization import CHAT_TEMPLATE
+from phi3v.model.tokenization import CHAT_TEMPLATE, load_tokenizer
 
 IMAGE_TAG = re.compile(r"<\|image_(\d+)\|>")
 END_OF_TURN = ("<|end|>", "<|endoftext|>")
@@ -43,7 +43,8 @@ class Phi3VProcessor(ProcessorMixin):  # type: ignore[misc]
             also takes lists of {"type": "image"} and {"type": "text", "text": ...} as content.
     """
 
-    text_kwargs = {"padding": False}  # noqa: RUF012
+    text_kwargs = {"return_tensors": "pt"}  # noqa: RUF012
+    images_kwargs = {"return_tensors": "pt"}  # noqa: RUF012
 
     def __init__(
         self,
@@ -95,7 +96,6 @@ class Phi3VProcessor(ProcessorMixin):  # type: ignore[misc]
         prompts = [text] if isinstance(text, str) else list(text)
         if not all(isinstance(prompt, str) for prompt in prompts):
             raise ValueError("text must be a string or a list of strings")
-        kwargs.setdefault("return_tensors", "pt")
         options = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
         by_prompt = pictures_by_prompt(prompts, images)
         flat = [picture for own in by_prompt for picture in own]
@@ -203,11 +203,7 @@ class Phi3VProcessor(ProcessorMixin):  # type: ignore[misc]
     def _load_tokenizer_from_pretrained(
         cls, sub_processor_type: str, pretrained_model_name_or_path: str, **kwargs: Any
     ) -> PreTrainedTokenizerFast:
-        # The published files name the class LlamaTokenizer, which cuts up the text after special
-        # tokens differently; tokenizer.json itself says how it is done.
-        for key in ("trust_remote_code", "_from_auto"):
-            kwargs.pop(key, None)
-        return PreTrainedTokenizerFast.from_pretrained(pretrained_model_name_or_path, **kwargs)
+        return load_tokenizer(pretrained_model_name_or_path, **kwargs)
 
 
 def check_tags(tags: Sequence[int], pictures: int) -> None:

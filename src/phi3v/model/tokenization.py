@@ -9,6 +9,7 @@ pieces, and last the special tokens of a chat.
 import json
 import string
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
@@ -70,6 +71,25 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
         model_input_names=["input_ids", "attention_mask"],
         chat_template=CHAT_TEMPLATE,
     )
+
+
+def load_tokenizer(
+    pretrained_model_name_or_path: str | Path, **options: Any
+) -> PreTrainedTokenizerFast:
+    """Loads tokenizer.json as it is.
+
+    The published files name the class LlamaTokenizer beside it, and today's class of that name
+    cuts up the text after special tokens differently.
+
+    Args:
+        pretrained_model_name_or_path: a folder or a hub id.
+        **options: of `from_pretrained`, such as `revision`.
+    """
+    for key in ("trust_remote_code", "_from_auto"):
+        options.pop(key, None)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(pretrained_model_name_or_path, **options)
+    tokenizer.init_kwargs.pop("auto_map", None)  # names remote code; it is never run
+    return tokenizer
 
 
 def learn_merges(texts: Iterable[str], count: int) -> list[tuple[str, str]]:

@@ -1,0 +1,120 @@
+"""The configuration takes the published keys as they are."""
+
+import json
+import math
+
+import pytest
+from transformers import AutoConfig, CLIPVisionConfig
+
+from phi3v.model import Phi3VConfig
+from phi3v.model.vision import count_image_tokens
+
+ROPE = {"type": "su", "short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
+SMALL = {
+    "hidden_size": 32,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 1024,
+    "original_max_position_embeddings": 64,
+    "rope_scaling": ROPE,
+}
+
+
+def test_without_arguments_it_is_the_published_size():
+    config = Phi3VConfig()
+    assert (config.hidden_size, config.num_hidden_layers, config.vocab_size) == (3072, 32, 32064)
+    clip = config.vision_config
+    assert (clip.hidden_size, clip.num_hidden_layers, clip.image_size) == (1024, 24, 336)
+    assert (config.crop_grid, config.vision_depth) == (12, 23)
+
+
+def test_su_becomes_longrope_with_both_context_lengths():
+    rope = Phi3VConfig(**SMALL).rope_parameters
+    assert rope["rope_type"] == "longrope"
+    assert rope["original_max_position_embeddings"] == 64
+    assert rope["factor"] == 16
+    assert "attention_factor" not in rope
+    assert ROPE["type"] == "su"  # what was passed in stays as it was
+
+
+def test_yarn_is_longrope_with_its_own_attention_factor():
+    config = Phi3VConfig(**SMALL | {"rope_scaling": ROPE | {"type": "yarn"}})
+    assert config.rope_parameters["attention_factor"] == 0.1 * math.log(16) + 1
+
+
+def test_without_rope_scaling_nothing_switches():
+    assert Phi3VConfig(**SMALL).switches_rope
+    assert not Phi3VConfig(**SMALL | {"rope_scaling": None}).switches_rope
+
+
+def test_absent_keys_of_the_vision_config_are_those_of_the_published_tower():
+    clip = Phi3VConfig(vision_config={"image_size": 48, "patch_size": 8}).vision_config
+    assert isinstance(clip, CLIPVisionConfig)
+    assert (clip.image_size, clip.patch_size, clip.hidden_size) == (48, 8, 1024)
+
+
+@pytest.mark.parametrize("kind", ["su", "yarn", None])
+def test_it_is_the_same_after_saving_and_loading(tmp_path, kind):
+    # 768 is the default of CLIPVisionConfig: a value must survive that looks like a default.
+    values = SMALL | {"vision_config": {"hidden_size": 768, "patch_size": 28}}
+    config = Phi3VConfig(**values | {"rope_scaling": ROPE | {"type": kind} if kind else None})
+    config.save_pretrained(tmp_path)
+    for loader in (Phi3VConfig, AutoConfig):
+        loaded = loader.from_pretrained(tmp_path)
+        assert type(loaded) is Phi3VConfig
+        loaded.name_or_path = ""
+        assert loaded.to_dict() == config.to_dict()
+    json.loads(config.to_json_string())
+
+
+def test_a_published_file_loads_and_its_remote_code_and_attention_are_left_out(tmp_path):
+    published = SMALL | {
+        "model_type": "phi3_v",
+        "auto_map": {"AutoConfig": "configuration_phi3_v.Phi3VConfig"},
+        "_attn_implementation": "flash_attention_2",
+        "torch_dtype": "bfloat16",
+        "embd_layer": {"hd_transform_order": "sub_glb", "use_hd_transform": True},
+        "img_processor": {"image_dim_out": 1024, "name": "clip_vision_model"},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(published))
+    config = AutoConfig.from_pretrained(tmp_path)
+    assert type(config) is Phi3VConfig
+    assert not hasattr(config, "auto_map")
+    assert config._attn_implementation is None
+    assert "auto_map" not in config.to_dict()
+
+
+def test_an_attention_implementation_can_be_given_by_part():
+    config = Phi3VConfig(attn_implementation={"": "sdpa", "vision_config": "eager"})
+    assert config._attn_implementation == "sdpa"
+    assert config.vision_config._attn_implementation == "eager"
+
+
+@pytest.mark.parametrize(("layer", "depth"), [(None, 23), (-1, 24), (-2, 23), (0, 0), (5, 5)])
+def test_the_layer_index_says_how_many_clip_layers_run(layer, depth):
+    given = {} if layer is None else {"layer_idx": layer}
+    assert Phi3VConfig(img_processor=given).vision_depth == depth
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"vision_config": {"image_size": 50, "patch_size": 14}}, "multiple of twice"),
+        ({"img_processor": {"layer_idx": 30}}, "hidden states of the vision tower"),
+        ({"img_processor": {"type_feature": "cls_patch"}}, "type_feature"),
+        ({"img_processor": {"image_dim_out": 768}}, "image_dim_out"),
+        ({"embd_layer": {"use_hd_transform": False}}, "use_hd_transform"),
+        ({"embd_layer": {"projection_cls": "linear"}}, "projection_cls"),
+        ({"embd_layer": {"hd_transform_order": "glb"}}, "hd_transform_order"),
+    ],
+)
+def test_what_is_not_built_is_refused_by_name(changes, message):
+    with pytest.raises(ValueError, match=message):
+        Phi3VConfig(**changes)
+
+
+@pytest.mark.parametrize(
+    ("size", "tokens"),
+    [((1, 1), 313), ((1, 4), 745), ((4, 1), 781), ((2, 2), 757), ((4, 4), 2509), ((2, 8), 2485)],
+)
+def test_published_token_counts(size, tokens):
+    assert count_image_tokens(336 * size[0], 336 * size[1], 336, 12) == tokens
