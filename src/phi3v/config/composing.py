@@ -67,7 +67,7 @@ def check_command_line(
     resolvers.register()
     parsed = read_overrides(words)
     with initialize_config_dir(str(conf.resolve()), version_base="1.3"):
-        groups = _groups()
+        groups = _groups(config_name, words)
         for word in parsed:
             groups.check(word, multirun)
         for overrides in alternatives(parsed):
@@ -77,16 +77,23 @@ def check_command_line(
                 raise UserError(_explained(problem, composed, conf, overrides))
 
 
-def _groups() -> Groups:
+def _loader() -> ConfigLoaderImpl:
     loader = GlobalHydra.instance().config_loader()
+    assert isinstance(loader, ConfigLoaderImpl)
+    return loader
+
+
+def _groups(config_name: str, words: Sequence[str]) -> Groups:
+    # Knows the folders of hydra.searchpath too, which the loader's own repository does not.
+    _, repository = _loader()._parse_overrides_and_create_caching_repo(config_name, list(words))
     names = [""]
     choices: dict[str, list[str]] = {}
     while names:
         group = names.pop()
-        for inner in loader.get_group_options(group, results_filter=ObjectType.GROUP):
+        for inner in repository.get_group_options(group, ObjectType.GROUP):
             name = f"{group}/{inner}".lstrip("/")
             names.append(name)
-            choices[name] = loader.get_group_options(name)
+            choices[name] = repository.get_group_options(name, ObjectType.CONFIG)
             # A file in a folder of the group is chosen by its path below the group.
             if group in choices:
                 choices[group] += [f"{inner}/{option}" for option in choices[name]]
@@ -179,10 +186,9 @@ def _key_problem(word: Override, composed: Composed, groups: Groups) -> str | No
 
 def _files_with(key: str, group: str, groups: Groups) -> Iterator[str]:
     """The choices of a group that have a key which the chosen one has not."""
-    loader = GlobalHydra.instance().config_loader()
-    assert isinstance(loader, ConfigLoaderImpl)
+    repository = _loader().repository
     for choice in groups.choices.get(group, []):
-        loaded = loader.repository.load_config(f"{group}/{choice}")
+        loaded = repository.load_config(f"{group}/{choice}")
         content = loaded.config if loaded else None
         inner = key.partition(".")[2]
         if isinstance(content, DictConfig) and has_key(to_plain(content, resolve=False), inner):
