@@ -65,8 +65,8 @@ def check_command_line(
         UserError: With the first problem.
     """
     resolvers.register()
-    parsed = read_overrides(words)
     with initialize_config_dir(str(conf.resolve()), version_base="1.3"):
+        parsed = read_overrides(words, _loader())
         groups = _groups(config_name, words)
         for word in parsed:
             groups.check(word, multirun)

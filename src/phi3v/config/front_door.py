@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from hydra._internal.utils import get_args_parser
+from hydra.errors import HydraException
 
 from phi3v.config import resolvers
 from phi3v.config.composing import check_command_line
@@ -46,6 +47,8 @@ def enter(program: Callable[[], Any], script: str, name: str) -> None:
             _check(arguments, conf, name)
     except UserError as error:
         refuse(error)
+    except HydraException as error:  # what is not put into better words anywhere
+        refuse(UserError(str(error).strip().splitlines()[0]))
     # Flags first: Hydra's parser does not find overrides behind a flag that follows overrides.
     flags = list(sys.argv[1:])
     for word in arguments.overrides:
@@ -72,9 +75,9 @@ def read_arguments(words: list[str]) -> argparse.Namespace:
     parser.error = fail  # type: ignore[method-assign]
     arguments = parser.parse_intermixed_args(words)
     modes = ("run", "multirun", "cfg", "shell_completion", "info")
-    chosen = [f"--{mode.replace('_', '-')}" for mode in modes if getattr(arguments, mode)]
-    if len(chosen) > 1:
-        fail(f"{' and '.join(chosen)} exclude each other")
+    given = [f"--{mode.replace('_', '-')}" for mode in modes if getattr(arguments, mode)]
+    if len(given) > 1:
+        fail(f"{' and '.join(given)} exclude each other")
     return arguments
 
 

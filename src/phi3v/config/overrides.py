@@ -7,6 +7,7 @@ for overrides in alternatives(words): ...      # one list for each thing that a 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
@@ -49,13 +50,17 @@ class Groups:
         )
 
 
-def read_overrides(words: Sequence[str]) -> list[Override]:
+def read_overrides(words: Sequence[str], loader: ConfigLoader | None = None) -> list[Override]:
     """Parse the words.
+
+    Args:
+        words: What stands on the command line.
+        loader: Knows the choices that `group=glob(lora*)` means.
 
     Raises:
         UserError: When one is not of the form that Hydra understands.
     """
-    parser = OverridesParser.create()
+    parser = OverridesParser.create(config_loader=loader)
     parsed = []
     for word in words:
         try:

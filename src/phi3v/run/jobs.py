@@ -27,10 +27,10 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from phi3v.config.front_door import refuse
 from phi3v.errors import UserError
 
 OUTCOME = "outcome.json"
-WRONG_INPUT = 2
 # What would tell a job that it is a part of something it is not: ranks, ports, seeds, run ids.
 _INHERITED = {
     *("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "ROLE_RANK"),
@@ -88,9 +88,8 @@ def start(cfg: DictConfig, program: str) -> float | None:
         objective: float | None = pkgutil.resolve_name(program)(cfg)
     except UserError as error:
         line = f"error: {error}"
-        print(line, file=sys.stderr)
         _end(folder, Outcome("failed", reason=line), log_text=line)
-        raise SystemExit(WRONG_INPUT) from None
+        refuse(error)
     except BaseException as error:
         outcome = Outcome("failed", reason=f"{type(error).__name__}: {error}".splitlines()[0])
         _end(folder, outcome, log_text=traceback.format_exc())
