@@ -39,6 +39,12 @@ def test_cosine_ends_at_the_ratio_and_is_half_way_in_the_middle():
     assert found[8] == pytest.approx(0.2)
 
 
+def test_each_cycle_of_a_cosine_starts_from_the_full_rate():
+    twice, once = rates(Cosine(min_ratio=0.1, cycles=2), 16), rates(Cosine(min_ratio=0.1), 8)
+    assert twice[:8] == pytest.approx(once[:8])
+    assert twice[8:] == pytest.approx(once)
+
+
 def test_linear_falls_in_equal_steps_after_the_warmup():
     found = rates(Linear(warmup=2, min_ratio=0.0), 6)
     assert found[2:] == pytest.approx([1.0, 0.75, 0.5, 0.25, 0.0])

@@ -58,19 +58,25 @@ class Cosine:
     Attributes:
         warmup: Share of the steps when below 1, otherwise a number of steps.
         min_ratio: Factor at the end.
+        cycles: How often it goes down; each time it starts from the full learning rate again
+            (SGDR, Loshchilov and Hutter, 2017).
     """
 
     warmup: float = 0.0
     min_ratio: float = 0.0
+    cycles: int = 1
 
     def __post_init__(self) -> None:
         _check_ratio(self.min_ratio)
+        if self.cycles < 1:
+            raise UserError(f"scheduler cycles={self.cycles}: at least one is needed")
 
     def build(self, optimizer: Optimizer, total_steps: int) -> LambdaLR:
         """Make the scheduler for a training of `total_steps` optimizer steps."""
 
         def after(progress: float) -> float:
-            wave = 0.5 * (1 + math.cos(math.pi * progress))
+            way = 1.0 if progress >= 1 else progress * self.cycles % 1.0
+            wave = 0.5 * (1 + math.cos(math.pi * way))
             return self.min_ratio + (1 - self.min_ratio) * wave
 
         return _build(optimizer, total_steps, self.warmup, after)
