@@ -69,8 +69,8 @@ def test_validation_loss_is_the_mean_over_all_tokens(make_module, make_data, mak
 
 
 def test_dropout_is_active_in_training_although_models_load_in_evaluation_mode(base, make_module):
-    model = LoraAdapter(r=2, alpha=4, dropout=0.5).attach(base.eval())
-    module = make_module(model)
+    model = LoraAdapter(r=2, alpha=4, dropout=0.5).attach(base)
+    module = make_module(model.eval())
     dropouts = [m for m in module.modules() if isinstance(m, torch.nn.Dropout) and m.p == 0.5]
     assert dropouts
     assert all(m.training for m in dropouts)
@@ -187,6 +187,15 @@ def test_a_training_resumed_at_the_end_of_an_epoch_goes_on_as_if_never_stopped(
     assert len(first) == len(rest) == 6
     assert first + rest == losses
     assert all(torch.equal(resumed[name], weights[name]) for name in weights)
+
+
+def test_the_last_epoch_is_kept_also_when_nothing_is_validated(
+    make_module, make_data, make_trainer, folder
+):
+    trainer = make_trainer(2, [LastCheckpoint(folder)], limit_val_batches=0)
+    trainer.fit(make_module(), make_data())
+    checkpoint = torch.load(folder / "last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == trainer.global_step == 6
 
 
 def test_a_checkpoint_of_another_adapter_is_refused(
