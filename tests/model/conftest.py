@@ -172,6 +172,12 @@ def small() -> Loaded:
     return lively(scratch().load(lambda: TEXTS))
 
 
+@pytest.fixture(scope="session")
+def scratch_model() -> Loaded:
+    """The same small model for tests that leave it as it is."""
+    return lively(scratch().load(lambda: TEXTS))
+
+
 @pytest.fixture
 def make_scratch() -> Callable[..., Scratch]:
     return scratch

@@ -7,10 +7,6 @@ import torch
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = sorted(path.stem for path in (GOLDEN / "cases").glob("*.json"))
-VARIANTS = {
-    "config.json": "single_wide_nc4",
-    "config_orig64.json": "image_orig64",
-}
 
 
 def outputs_of(golden, case, attention="sdpa"):

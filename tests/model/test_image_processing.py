@@ -147,7 +147,8 @@ def test_lists_and_lists_of_lists_are_flattened_in_order(small_processor, pictur
     nested = small_processor([[images[0]], [images[1], images[2]]], return_tensors="pt")
     assert torch.equal(flat["pixel_values"], nested["pixel_values"])
     assert flat["image_sizes"].dtype == torch.int64
-    assert small_processor(images)["image_sizes"] == [tuple(s) for s in flat["image_sizes"].tolist()]
+    sizes = [tuple(size) for size in flat["image_sizes"].tolist()]
+    assert small_processor(images)["image_sizes"] == sizes
 
 
 def test_options_of_a_call_come_before_those_of_the_processor(small_processor, picture):

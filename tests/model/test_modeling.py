@@ -179,7 +179,9 @@ def test_logits_are_computed_only_where_they_are_wanted(small, inputs):
 def test_the_loss_is_the_mean_over_labels_that_count_shifted_by_one(small, mixed):
     labels = labels_of(mixed)
     out = small.model(**mixed, labels=labels)
-    expected = nn.functional.cross_entropy(out.logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+    expected = nn.functional.cross_entropy(
+        out.logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
+    )
     assert torch.allclose(out.loss, expected)
 
 

@@ -8,9 +8,7 @@ import torch
 from phi3v.model import Phi3VConfig, Phi3VForCausalLM
 from phi3v.model.parts import PARTS, has_no_gradient, part_of
 
-FULL_SIZE = json.loads(
-    (Path(__file__).parent / "golden" / "full_size_parameters.json").read_text()
-)
+FULL_SIZE = json.loads((Path(__file__).parent / "golden" / "full_size_parameters.json").read_text())
 MODELS = [name for name in FULL_SIZE if name.startswith("microsoft/")]
 
 

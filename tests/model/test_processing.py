@@ -46,9 +46,7 @@ def structure(ids, names):
 
 
 @pytest.mark.parametrize("kind", FOLDERS)
-def test_pictures_and_special_tokens_stand_where_the_published_processor_puts_them(
-    tokenizer, kind
-):
+def test_pictures_and_special_tokens_stand_where_the_published_processor_puts_them(tokenizer, kind):
     published = GOLDEN[kind]
     processor = Phi3VProcessor(Phi3VImageProcessor(num_crops=published["num_crops"]), tokenizer)
     tokens = ("<|endoftext|>", "<|assistant|>", "<|system|>", "<|end|>", "<|user|>")
@@ -189,7 +187,7 @@ def test_a_call_with_a_picture_returns_what_the_model_takes(processor, picture):
     ],
 )
 def test_tags_and_pictures_that_do_not_match_are_an_error(processor, picture, text, pictures):
-    with pytest.raises(ValueError, match="pictures|named"):
+    with pytest.raises(ValueError, match=r"pictures|named"):
         processor(text=text, images=[picture()] * pictures, padding=True)
 
 

@@ -3,6 +3,9 @@
 Importing this package makes transformers' Auto classes know "phi3_v".
 """
 
+# The libraries are typed in part.
+# mypy: disable-error-code="no-untyped-call"
+
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -35,10 +38,10 @@ AutoConfig.register(Phi3VConfig.model_type, Phi3VConfig, exist_ok=True)
 AutoModel.register(Phi3VConfig, Phi3VModel, exist_ok=True)
 AutoModelForCausalLM.register(Phi3VConfig, Phi3VForCausalLM, exist_ok=True)
 AutoModelForImageTextToText.register(Phi3VConfig, Phi3VForCausalLM, exist_ok=True)
-AutoTokenizer.register(
-    Phi3VConfig, fast_tokenizer_class=PreTrainedTokenizerFast, exist_ok=True
-)
+AutoTokenizer.register(Phi3VConfig, fast_tokenizer_class=PreTrainedTokenizerFast, exist_ok=True)
 AutoImageProcessor.register(
-    Phi3VConfig, image_processor_classes={"pil": Phi3VImageProcessor, "torchvision": Phi3VImageProcessor}, exist_ok=True
+    Phi3VConfig,
+    image_processor_classes={"pil": Phi3VImageProcessor, "torchvision": Phi3VImageProcessor},
+    exist_ok=True,
 )
 AutoProcessor.register(Phi3VConfig, Phi3VProcessor, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Where a model comes from: a checkpoint folder or hub id, or nothing but a configuration and texts.
+"""Where a model comes from: a checkpoint, or nothing but a configuration and texts.
 
     loaded = Checkpoint("assets/tiny").load()
     loaded.model.generate(**loaded.processor(text=prompt, images=[picture]))
@@ -7,14 +7,19 @@ A checkpoint is what Microsoft publishes and what `save` writes: config.json, sa
 tokenizer.json and preprocessor_config.json or processor_config.json. No code in it is ever run.
 """
 
+# The libraries are typed in part.
+# mypy: disable-error-code="no-untyped-call"
+
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerFast
+from transformers.utils import logging
 
 from phi3v.errors import UserError
 from phi3v.model.configuration import Phi3VConfig
@@ -37,8 +42,9 @@ class Loaded:
 
     def save(self, folder: str | Path) -> None:
         """Writes a folder that `Checkpoint` loads, in the published layout."""
-        self.model.save_pretrained(folder)
-        self.processor.save_pretrained(folder)
+        with _quiet():
+            self.model.save_pretrained(folder)
+            self.processor.save_pretrained(folder)
 
 
 @dataclass
@@ -112,7 +118,7 @@ class Checkpoint:
     def _model(
         self, where: dict[str, Any], config: Phi3VConfig, dtype: torch.dtype
     ) -> Phi3VForCausalLM:
-        model, report = _load(
+        loaded: tuple[Phi3VForCausalLM, dict[str, Any]] = _load(
             Phi3VForCausalLM.from_pretrained,
             where,
             f"{self.path}: weights",
@@ -120,8 +126,10 @@ class Checkpoint:
             dtype=dtype,
             attn_implementation=self.attn_implementation,
             use_safetensors=True,
+            ignore_mismatched_sizes=True,  # they are in the report, and refused below
             output_loading_info=True,
         )
+        model, report = loaded
         for problem in ("missing", "unexpected", "mismatched"):
             keys = sorted(str(key) for key in report[f"{problem}_keys"])
             if keys:
@@ -177,23 +185,24 @@ class Scratch:
         image_processor = Phi3VImageProcessor(
             num_crops=self.num_crops,
             num_img_tokens=config.crop_grid**2,
-            crop_size=int(config.vision_config.image_size),
+            crop_size=config.crop_size,
         )
         processor = Phi3VProcessor(image_processor, tokenizer)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            model = Phi3VForCausalLM(config).to(dtype)
+            model = Phi3VForCausalLM(config)
+            torch.nn.Module.to(model, dtype)
         return _ready(Loaded(model, processor), self.gradient_checkpointing)
 
     def _config(self, tokenizer: PreTrainedTokenizerFast) -> Phi3VConfig:
-        return Phi3VConfig(
-            **copy.deepcopy(self.config),
-            vocab_size=self.vocab_size,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-            attn_implementation=self.attn_implementation,
-        )
+        values: dict[str, Any] = copy.deepcopy(self.config) | {
+            "vocab_size": self.vocab_size,
+            "bos_token_id": tokenizer.bos_token_id,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+            "attn_implementation": self.attn_implementation,
+        }
+        return Phi3VConfig(**values)
 
 
 def _ready(loaded: Loaded, gradient_checkpointing: bool) -> Loaded:
@@ -209,9 +218,24 @@ def _ready(loaded: Loaded, gradient_checkpointing: bool) -> Loaded:
     return loaded
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps transformers' progress bars and tables off the terminal; errors say it in one line."""
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
 def _load(loader: Callable[..., Any], where: dict[str, Any], what: str, **options: Any) -> Any:
     try:
-        return loader(**where, **options)
+        with _quiet():
+            return loader(**where, **options)
     except Exception as error:  # the libraries agree on no class for a missing or damaged file
         raise UserError(f"{what} cannot be loaded: {_one_line(error)}") from error
 
@@ -227,7 +251,7 @@ def _config(path: str, where: dict[str, Any]) -> Phi3VConfig:
 
 
 def _check_fit(path: str, config: Phi3VConfig, processor: Phi3VProcessor) -> None:
-    side, tokens = int(config.vision_config.image_size), config.crop_grid**2
+    side, tokens = config.crop_size, config.crop_grid**2
     image_processor, words = processor.image_processor, len(processor.tokenizer)
     if (image_processor.crop_size, image_processor.num_img_tokens) != (side, tokens):
         raise UserError(

@@ -5,8 +5,11 @@ tower out, because their code always builds CLIP ViT-L/14 at 336 pixels; here it
 `vision_config`, and a small model is the same code with smaller numbers.
 """
 
+# The libraries are typed in part.
+# mypy: disable-error-code="no-untyped-call"
+
 import math
-from typing import Any
+from typing import Any, cast
 
 from huggingface_hub.dataclasses import strict
 from transformers import CLIPVisionConfig, Phi3Config
@@ -25,7 +28,7 @@ VIT_L_14_336: dict[str, Any] = {
 
 
 @strict
-class Phi3VConfig(Phi3Config):  # type: ignore[misc]
+class Phi3VConfig(Phi3Config):
     """Configuration of `Phi3VForCausalLM`.
 
     Everything of `Phi3Config`, and:
@@ -43,7 +46,8 @@ class Phi3VConfig(Phi3Config):  # type: ignore[misc]
     """
 
     model_type = "phi3_v"
-    base_model_pp_plan = None  # a stage would have to hold the pictures as well
+    # No plan for pipelines: a stage would have to hold the pictures as well.
+    base_model_pp_plan = None  # type: ignore[assignment]
     sub_configs_defaults = {  # noqa: RUF012  (transformers reads this class attribute)
         "vision_config": SubConfigSpec(CLIPVisionConfig, init_kwargs=VIT_L_14_336)
     }
@@ -62,7 +66,9 @@ class Phi3VConfig(Phi3Config):  # type: ignore[misc]
         super().__post_init__(**kwargs)
         self._refuse_what_is_not_built()
 
-    def convert_rope_params_to_dict(self, **kwargs: Any) -> dict[str, Any]:
+    def convert_rope_params_to_dict(  # type: ignore[override]
+        self, **kwargs: Any
+    ) -> dict[str, Any]:
         """Turns the published rope types "su" and "yarn" into transformers' "longrope"."""
         published = kwargs.pop("rope_scaling", None) or self.rope_parameters
         if published:
@@ -83,11 +89,11 @@ class Phi3VConfig(Phi3Config):  # type: ignore[misc]
         return rope
 
     def _refuse_what_is_not_built(self) -> None:
-        clip = self.vision_config
-        if clip.image_size % (2 * clip.patch_size):
+        clip = self.clip
+        if self.crop_size % (2 * self.patch_size):
             raise ValueError(
-                f"vision_config: image_size {clip.image_size} must be a multiple of twice the "
-                f"patch_size {clip.patch_size}, because patches are merged two by two"
+                f"vision_config: image_size {self.crop_size} must be a multiple of twice the "
+                f"patch_size {self.patch_size}, because patches are merged two by two"
             )
         layer = self.vision_layer_index
         if not -clip.num_hidden_layers - 1 <= layer <= clip.num_hidden_layers:
@@ -121,6 +127,21 @@ class Phi3VConfig(Phi3Config):  # type: ignore[misc]
         return (getattr(self, group) or {}).get(key)
 
     @property
+    def clip(self) -> CLIPVisionConfig:
+        """`vision_config`, which is a `CLIPVisionConfig` once this is constructed."""
+        return cast(CLIPVisionConfig, self.vision_config)
+
+    @property
+    def crop_size(self) -> int:
+        """Side of a crop in pixels."""
+        return cast(int, self.clip.image_size)
+
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch of CLIP in pixels."""
+        return cast(int, self.clip.patch_size)
+
+    @property
     def vision_layer_index(self) -> int:
         """Index of the CLIP hidden state that is the picture's feature; 0 is the embedding."""
         index = self._option("img_processor", "layer_idx")
@@ -130,19 +151,20 @@ class Phi3VConfig(Phi3Config):  # type: ignore[misc]
     def vision_depth(self) -> int:
         """Number of CLIP layers that run; the layers above influence nothing."""
         index = self.vision_layer_index
-        return index if index >= 0 else int(self.vision_config.num_hidden_layers) + 1 + index
+        return index if index >= 0 else self.clip.num_hidden_layers + 1 + index
 
     @property
     def hd_transform_order(self) -> str:
-        """"sub_glb" (crops first, then the overview) or "glb_sub"."""
+        """Which comes first: "sub_glb" the crops, "glb_sub" the overview."""
         return self._option("embd_layer", "hd_transform_order") or "sub_glb"
 
     @property
     def crop_grid(self) -> int:
         """Tokens along one side of a crop: patches are merged two by two (12 when published)."""
-        return int(self.vision_config.image_size // self.vision_config.patch_size // 2)
+        return self.crop_size // self.patch_size // 2
 
     @property
     def switches_rope(self) -> bool:
         """Whether rope has short and long factors and switches at the original context length."""
-        return bool(self.rope_parameters["rope_type"] == "longrope")
+        rope = cast(dict[str, Any], self.rope_parameters)
+        return bool(rope["rope_type"] == "longrope")

@@ -5,25 +5,33 @@ that indexes the vocabulary ever sees a negative id; and when a sequence outgrow
 context, the whole prompt runs once more with the long rope factors, pictures included.
 """
 
-from collections.abc import Callable
-from typing import Any
+# The libraries are typed in part; generate() is typed as a method of classes yet to be mixed.
+# mypy: disable-error-code="no-untyped-call, misc"
 
-from torch import Tensor
+from collections.abc import Callable
+from typing import Any, cast
+
+from torch import LongTensor, Tensor
 from transformers import GenerationMixin
 from transformers.cache_utils import Cache
 from transformers.generation.candidate_generator import CandidateGenerator
 from transformers.generation.logits_process import LogitsProcessorList
 
+from phi3v.model.configuration import Phi3VConfig
 
-class PictureGenerationMixin(GenerationMixin):  # type: ignore[misc]
+
+class PictureGenerationMixin(GenerationMixin):
     """Generation with pictures in the prompt."""
+
+    config: Phi3VConfig
+    model: Any  # the Phi3VModel of the class that this is mixed into
 
     def prepare_inputs_for_generation(
         self,
-        input_ids: Tensor,
+        input_ids: LongTensor,
         next_sequence_length: int | None = None,
         past_key_values: Cache | None = None,
-        attention_mask: Tensor | None = None,
+        attention_mask: LongTensor | None = None,
         inputs_embeds: Tensor | None = None,
         is_first_iteration: bool | None = False,
         position_ids: Tensor | None = None,
@@ -37,8 +45,8 @@ class PictureGenerationMixin(GenerationMixin):  # type: ignore[misc]
             ValueError: the original context is outgrown, and the tokens in the cache were not given
                 again, so that they cannot be rotated anew.
         """
-        if self._outgrows_short_rope(
-            input_ids, inputs_embeds, next_sequence_length, past_key_values, position_ids
+        if past_key_values is not None and self._outgrows_short_rope(
+            input_ids.shape[1], next_sequence_length, past_key_values, position_ids
         ):
             # Cached keys carry the short rope factors: forget them and run the whole prompt.
             past_key_values.reset()
@@ -55,7 +63,7 @@ class PictureGenerationMixin(GenerationMixin):  # type: ignore[misc]
         )
         new_ids = inputs.get("input_ids")
         # A pass of one token is a generated token: looking at it would cost a wait for the device.
-        if pixel_values is None or new_ids is None or new_ids.shape[1] == 1:
+        if pixel_values is None or image_sizes is None or new_ids is None or new_ids.shape[1] == 1:
             return inputs
         if bool((new_ids < 0).any()):
             pictures = self.model.find_pictures(input_ids, image_sizes)
@@ -66,17 +74,15 @@ class PictureGenerationMixin(GenerationMixin):  # type: ignore[misc]
 
     def _outgrows_short_rope(
         self,
-        input_ids: Tensor,
-        inputs_embeds: Tensor | None,
+        given: int,
         new_tokens: int | None,
-        cache: Cache | None,
+        cache: Cache,
         position_ids: Tensor | None,
     ) -> bool:
-        cached = cache.get_seq_length() if cache is not None else 0
+        cached = int(cache.get_seq_length())
         if cached == 0 or not self.config.switches_rope:
             return False
         boundary = self.config.original_max_position_embeddings
-        given = input_ids.shape[1]
         new = given if new_tokens is None else new_tokens
         columns = cached + new
         if columns <= boundary:
@@ -97,15 +103,15 @@ class PictureGenerationMixin(GenerationMixin):  # type: ignore[misc]
         self,
         expand_size: int = 1,
         is_encoder_decoder: bool = False,
-        input_ids: Tensor | None = None,
+        input_ids: LongTensor | None = None,
         **model_kwargs: Any,
-    ) -> tuple[Tensor, dict[str, Any]]:
+    ) -> tuple[LongTensor, dict[str, Any]]:
         # Rows may hold different numbers of pictures: each row's pictures repeat as a block.
         pixel_values = model_kwargs.pop("pixel_values", None)
         image_sizes = model_kwargs.pop("image_sizes", None)
         if pixel_values is not None:
             order = self.model.find_pictures(input_ids, image_sizes).repeated_by_row(expand_size)
-        expanded: tuple[Tensor, dict[str, Any]] = super()._expand_inputs_for_generation(
+        expanded: tuple[LongTensor, dict[str, Any]] = super()._expand_inputs_for_generation(
             expand_size=expand_size,
             is_encoder_decoder=is_encoder_decoder,
             input_ids=input_ids,
@@ -127,11 +133,12 @@ class PictureGenerationMixin(GenerationMixin):  # type: ignore[misc]
         generator = super()._get_candidate_generator(*args, **kwargs)
         config = self.config
         boundary = config.original_max_position_embeddings if config.switches_rope else None
-        generator.get_candidates = _cut_candidates(generator.get_candidates, boundary)
+        propose = _cut_candidates(generator.get_candidates, boundary)
+        setattr(generator, "get_candidates", propose)  # noqa: B010  (a method, to the type checker)
         return generator
 
 
-class _OnTokenIds(LogitsProcessorList):  # type: ignore[misc]
+class _OnTokenIds(LogitsProcessorList):
     """Shows logits processors a real token where `input_ids` holds a picture's placeholder.
 
     Processors index the vocabulary with `input_ids`. The stand-in is <s>: it stands in every prompt
@@ -143,7 +150,7 @@ class _OnTokenIds(LogitsProcessorList):  # type: ignore[misc]
         self.stand_in = stand_in
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:
-        visible = input_ids.where(input_ids >= 0, self.stand_in)
+        visible = cast(LongTensor, input_ids.where(input_ids >= 0, self.stand_in))
         result: Tensor = super().__call__(visible, scores, **kwargs)
         return result
 

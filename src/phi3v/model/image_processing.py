@@ -4,6 +4,9 @@ A picture is resized so that as many crops as allowed are used, padded with whit
 normalised and cut up. An overview of the whole picture, squeezed into one crop, comes first.
 """
 
+# The libraries are typed in part.
+# mypy: disable-error-code="no-untyped-call"
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,18 +18,16 @@ from PIL import Image
 from torch import Tensor
 from transformers.image_processing_base import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
-from transformers.image_utils import (
-    OPENAI_CLIP_MEAN,
-    OPENAI_CLIP_STD,
-    ChannelDimension,
-    infer_channel_dimension_format,
-)
+from transformers.image_utils import ChannelDimension, infer_channel_dimension_format
 from transformers.utils.generic import TensorType
 from typing_extensions import TypedDict
 
 from phi3v.model.vision import count_image_tokens
 
 WHITE = 255
+# CLIP's, on values of 0..1.
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class Phi3VImageProcessorKwargs(TypedDict, total=False):
     return_tensors: str | TensorType | None
 
 
-class Phi3VImageProcessor(BaseImageProcessor):  # type: ignore[misc]
+class Phi3VImageProcessor(BaseImageProcessor):
     """Turns pictures into crops for `Phi3VForCausalLM`.
 
     Pictures may be PIL images, numpy arrays or tensors, alone, in a list, or in lists of lists.
@@ -123,13 +124,13 @@ class Phi3VImageProcessor(BaseImageProcessor):  # type: ignore[misc]
     """
 
     model_input_names = ["pixel_values", "image_sizes"]  # noqa: RUF012
-    valid_kwargs = Phi3VImageProcessorKwargs
+    valid_kwargs = Phi3VImageProcessorKwargs  # type: ignore[assignment]
 
     num_crops = 16
     num_img_tokens = 144
     crop_size = 336
-    image_mean = OPENAI_CLIP_MEAN
-    image_std = OPENAI_CLIP_STD
+    image_mean = CLIP_MEAN
+    image_std = CLIP_STD
     do_convert_rgb = True
     do_rescale = True
     rescale_factor = 1 / 255
@@ -164,9 +165,10 @@ class Phi3VImageProcessor(BaseImageProcessor):  # type: ignore[misc]
         """One picture of any kind as a PIL image."""
         if not isinstance(image, Image.Image):
             image = _from_array(np.asarray(image), input_data_format)
-        if image.mode not in ("RGB", "RGBA", "L") or (do_convert_rgb and image.mode != "RGB"):
-            image = image.convert("RGB")
-        return image
+        picture: Image.Image = image
+        if picture.mode not in ("RGB", "RGBA", "L") or (do_convert_rgb and picture.mode != "RGB"):
+            picture = picture.convert("RGB")
+        return picture
 
     def _preprocess(
         self,
@@ -208,7 +210,7 @@ class Phi3VImageProcessor(BaseImageProcessor):  # type: ignore[misc]
             values = (values - mean.reshape(-1, 1, 1)) / std.reshape(-1, 1, 1)
         return values
 
-    def _standardize_kwargs(self, **kwargs: Any) -> dict[str, Any]:
+    def _standardize_kwargs(self, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         # transformers would make a dictionary of the crop size; a crop is a square.
         size = kwargs.pop("crop_size", None)
         if isinstance(size, dict):
@@ -222,7 +224,7 @@ class Phi3VImageProcessor(BaseImageProcessor):  # type: ignore[misc]
         names = self.valid_kwargs.__annotations__
         return {k: v for k, v in standard.items() if k in names} | {"crop_size": size}
 
-    def _validate_preprocess_kwargs(self, **kwargs: Any) -> None:
+    def _validate_preprocess_kwargs(self, **kwargs: Any) -> None:  # type: ignore[override]
         kwargs.pop("crop_size", None)
         super()._validate_preprocess_kwargs(**kwargs)
 

@@ -5,6 +5,11 @@ of the published checkpoints. In `input_ids` a picture stands as a run of negati
 the prompt says <|image_k|>, as many as the picture has tokens.
 """
 
+# The libraries are typed in part.
+# mypy: disable-error-code="no-untyped-call"
+
+from typing import Unpack
+
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -13,16 +18,18 @@ from transformers.cache_utils import Cache, DynamicCache
 from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.modeling_utils import slice_logits_to_keep
-from transformers.models.clip.modeling_clip import CLIPAttention, CLIPMLP
+from transformers.models.clip.modeling_clip import CLIPMLP, CLIPAttention
 from transformers.models.phi3.modeling_phi3 import (
     Phi3Attention,
     Phi3DecoderLayer,
     Phi3RMSNorm,
     Phi3RotaryEmbedding,
 )
-from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs, can_return_tuple
-from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.generic import (
+    TransformersKwargs,
+    can_return_tuple,
+    merge_with_config_defaults,
+)
 from transformers.utils.import_utils import is_torchdynamo_compiling
 from transformers.utils.output_capturing import capture_outputs
 
@@ -38,16 +45,23 @@ class Phi3VPreTrainedModel(PreTrainedModel):
     config: Phi3VConfig
     config_class = Phi3VConfig
     base_model_prefix = "model"
-    input_modalities = ("image", "text")
+    input_modalities = ["image", "text"]  # noqa: RUF012
     supports_gradient_checkpointing = True
-    _no_split_modules = ["Phi3DecoderLayer", "CLIPEncoderLayer", "CLIPVisionEmbeddings"]
-    _skip_keys_device_placement = ["past_key_values"]
+    _no_split_modules = [  # noqa: RUF012
+        "Phi3DecoderLayer",
+        "CLIPEncoderLayer",
+        "CLIPVisionEmbeddings",
+    ]
+    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
     _supports_flash_attn = True
     _supports_sdpa = True
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
-    _can_record_outputs = {"hidden_states": Phi3DecoderLayer, "attentions": Phi3Attention}
+    _can_record_outputs = {  # noqa: RUF012
+        "hidden_states": Phi3DecoderLayer,
+        "attentions": Phi3Attention,
+    }
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -81,9 +95,9 @@ class Phi3VModel(Phi3VPreTrainedModel):
         self.gradient_checkpointing = False
         self.post_init()
 
-    @merge_with_config_defaults
-    @capture_outputs
-    def forward(
+    @merge_with_config_defaults  # type: ignore[untyped-decorator]
+    @capture_outputs  # type: ignore[untyped-decorator]
+    def forward(  # type: ignore[misc]
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
@@ -112,18 +126,20 @@ class Phi3VModel(Phi3VPreTrainedModel):
             ValueError: not exactly one of `input_ids` and `inputs_embeds`, or pictures and
                 placeholders do not match.
         """
-        if (input_ids is None) == (inputs_embeds is None):
+        if input_ids is not None and inputs_embeds is None:
+            hidden = self.embed(input_ids, pixel_values, image_sizes)
+        elif input_ids is None and inputs_embeds is not None:
+            hidden = inputs_embeds
+        else:
             raise ValueError("give exactly one of input_ids and inputs_embeds")
-        if inputs_embeds is None:
-            inputs_embeds = self.embed(input_ids, pixel_values, image_sizes)
-        elif pixel_values is not None:
+        if input_ids is None and pixel_values is not None:
             raise ValueError("pixel_values needs input_ids: their negative ids say where it goes")
         if position_ids is None:
             past = past_key_values.get_seq_length() if past_key_values is not None else 0
-            positions = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device) + past
+            positions = torch.arange(hidden.shape[1], device=hidden.device) + past
             position_ids = positions.unsqueeze(0)
 
-        hidden = self.embed_dropout(inputs_embeds)
+        hidden = self.embed_dropout(hidden)
         windowed = self.config.sliding_window is not None
         make_mask = create_sliding_window_causal_mask if windowed else create_causal_mask
         mask = make_mask(
@@ -172,7 +188,9 @@ class Phi3VModel(Phi3VPreTrainedModel):
         embeds: Tensor = self.embed_tokens(input_ids.clamp(min=0))
         if pixel_values is None or len(pixel_values) == 0:
             if not is_torchdynamo_compiling() and bool((input_ids < 0).any()):
-                raise ValueError("input_ids holds placeholders of pictures, pixel_values is missing")
+                raise ValueError(
+                    "input_ids holds placeholders of pictures, and pixel_values is missing"
+                )
             return embeds
         pictures = self.find_pictures(input_ids, image_sizes)
         tokens = self.vision_embed_tokens(pixel_values, image_sizes)
@@ -200,8 +218,8 @@ class Phi3VForCausalLM(Phi3VPreTrainedModel, PictureGenerationMixin):
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
-    @can_return_tuple
-    def forward(
+    @can_return_tuple  # type: ignore[untyped-decorator]
+    def forward(  # type: ignore[misc]
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,

@@ -4,6 +4,9 @@ A picture's tokens are runs of negative ids, -k for <|image_k|>. Within a row th
 the smallest k belong to the row's first picture, whatever order the prompt names them in.
 """
 
+# The libraries are typed in part.
+# mypy: disable-error-code="no-untyped-call"
+
 from dataclasses import dataclass
 
 import torch

@@ -4,6 +4,9 @@
 Attribute names follow the published checkpoints.
 """
 
+# The libraries are typed in part.
+# mypy: disable-error-code="no-untyped-call"
+
 import torch
 from torch import Tensor, nn
 from transformers import CLIPVisionModel
@@ -60,7 +63,7 @@ def tile_crops(crops: Tensor, rows: int, columns: int) -> Tensor:
     return tiles.permute(0, 2, 1, 3, 4).reshape(rows * grid, columns * grid, channels)
 
 
-class ClipTower(CLIPVisionModel):  # type: ignore[misc]
+class ClipTower(CLIPVisionModel):
     """CLIP's vision tower, run layer by layer and only as far as its feature is taken.
 
     Nothing outside chooses the layer: reading `hidden_states[-2]` of the stock model would return
@@ -69,14 +72,14 @@ class ClipTower(CLIPVisionModel):  # type: ignore[misc]
     """
 
     def __init__(self, config: Phi3VConfig) -> None:
-        super().__init__(config.vision_config)
+        super().__init__(config.clip)
         self.depth = config.vision_depth
 
-    def get_input_embeddings(self) -> None:
+    def get_input_embeddings(self) -> None:  # type: ignore[override]
         """None: a frozen tower must not be made to carry gradients for adapters further up."""
         return
 
-    @capture_outputs(tie_last_hidden_states=False)
+    @capture_outputs(tie_last_hidden_states=False)  # type: ignore[untyped-decorator]
     def forward(self, crops: Tensor) -> BaseModelOutput:
         """Features of each patch, class token dropped.
 
@@ -111,7 +114,7 @@ class VisionEmbedding(nn.Module):
     def __init__(self, config: Phi3VConfig) -> None:
         super().__init__()
         self.img_processor = TowerHolder(config)
-        channels = 4 * config.vision_config.hidden_size
+        channels = 4 * config.clip.hidden_size
         self.glb_GN = nn.Parameter(torch.zeros(1, 1, channels))
         self.sub_GN = nn.Parameter(torch.zeros(1, 1, 1, channels))
         self.img_projection = nn.Sequential(
@@ -120,7 +123,7 @@ class VisionEmbedding(nn.Module):
             nn.Linear(config.hidden_size, config.hidden_size),
         )
         self.grid = config.crop_grid
-        self.crop_size = int(config.vision_config.image_size)
+        self.crop_size = config.crop_size
         self.overview_last = config.hd_transform_order == "sub_glb"
 
     def forward(self, pixel_values: Tensor, image_sizes: Tensor) -> list[Tensor]:
@@ -181,8 +184,8 @@ class VisionEmbedding(nn.Module):
         overview = self._with_separators(crops[0])
         detail = self._with_separators(tile_crops(crops[1:], rows, columns))
         separator = self.glb_GN[0].to(crops.dtype)
-        parts = [detail, separator, overview] if self.overview_last else [overview, separator, detail]
-        return torch.cat(parts)
+        parts = [detail, separator, overview]
+        return torch.cat(parts if self.overview_last else parts[::-1])
 
     def _with_separators(self, grid: Tensor) -> Tensor:
         rows, _, channels = grid.shape

@@ -1,0 +1,227 @@
+"""Checkpoints: saved and loaded bit for bit, strict, safetensors only, errors in one line."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from phi3v.errors import UserError
+from phi3v.model import Checkpoint, Loaded, Phi3VForCausalLM, Phi3VProcessor
+from phi3v.model.checkpoint import Scratch
+
+PROMPT = "<|user|>\n<|image_1|>\nWhat is shown in this image?<|end|>\n<|assistant|>\n"
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory, scratch_model):
+    folder = tmp_path_factory.mktemp("checkpoint")
+    scratch_model.save(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path, saved):
+    """A copy of a good checkpoint, to be damaged."""
+    return shutil.copytree(saved, tmp_path / "copy")
+
+
+def edit(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def refused(folder, **options):
+    with pytest.raises(UserError) as caught:
+        Checkpoint(str(folder), **options).load()
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_what_is_saved_is_loaded_bit_for_bit(saved, scratch_model, picture):
+    loaded = Checkpoint(str(saved)).load()
+    assert isinstance(loaded, Loaded)
+    assert type(loaded.model) is Phi3VForCausalLM
+    assert type(loaded.processor) is Phi3VProcessor
+    ours, theirs = loaded.model.state_dict(), scratch_model.model.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    inputs = [p(text=PROMPT, images=picture()) for p in (loaded.processor, scratch_model.processor)]
+    assert all(torch.equal(inputs[0][key], inputs[1][key]) for key in inputs[1])
+    assert not loaded.model.training
+
+
+def test_the_files_are_the_published_ones_and_the_names_too(saved):
+    files = {path.name for path in saved.iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= files
+    assert not any(name.endswith((".bin", ".py", ".pt")) for name in files)
+    names = load_file(saved / "model.safetensors")
+    assert "model.vision_embed_tokens.img_processor.vision_model.pre_layrnorm.weight" in names
+    assert "model.vision_embed_tokens.glb_GN" in names
+    assert not any("wte" in name or "position_ids" in name for name in names)
+
+
+def test_weights_in_several_files_are_loaded(tmp_path, scratch_model):
+    scratch_model.model.save_pretrained(tmp_path, max_shard_size="50KB")
+    scratch_model.processor.save_pretrained(tmp_path)
+    assert (tmp_path / "model.safetensors.index.json").is_file()
+    loaded = Checkpoint(str(tmp_path)).load().model.state_dict()
+    expected = scratch_model.model.state_dict()
+    assert all(torch.equal(loaded[name], expected[name]) for name in expected)
+
+
+def test_generation_ends_at_both_end_tokens_whatever_the_files_say(folder):
+    edit(folder / "generation_config.json", eos_token_id=2)
+    loaded = Checkpoint(str(folder)).load()
+    generation = loaded.model.generation_config
+    assert generation.eos_token_id == loaded.processor.end_of_turn_ids
+    assert generation.pad_token_id == loaded.processor.tokenizer.pad_token_id
+    loaded.save(folder)
+    assert json.loads((folder / "generation_config.json").read_text())["eos_token_id"] == list(
+        loaded.processor.end_of_turn_ids
+    )
+
+
+def test_options_are_obeyed(saved):
+    loaded = Checkpoint(
+        str(saved), num_crops=2, dtype="bfloat16", attn_implementation="eager"
+    ).load()
+    assert loaded.processor.image_processor.num_crops == 2
+    assert {value.dtype for value in loaded.model.parameters()} == {torch.bfloat16}
+    assert loaded.model.config._attn_implementation == "eager"
+    assert loaded.model.config.vision_config._attn_implementation == "eager"
+    assert not loaded.model.is_activation_checkpointing
+    again = Checkpoint(str(saved), gradient_checkpointing=True).load().model
+    assert again.is_activation_checkpointing
+
+
+def test_files_that_name_remote_code_are_loaded_without_running_it(folder):
+    (folder / "modeling_phi3_v.py").write_text("raise SystemExit('remote code ran')\n")
+    classes = {"AutoConfig": "modeling_phi3_v.A", "AutoModelForCausalLM": "modeling_phi3_v.B"}
+    edit(folder / "config.json", auto_map=classes)
+    edit(folder / "tokenizer_config.json", auto_map={"AutoProcessor": "modeling_phi3_v.C"})
+    loaded = Checkpoint(str(folder)).load()
+    assert type(loaded.model).__module__ == "phi3v.model.modeling"
+    loaded.save(folder / "again")
+    assert all("auto_map" not in file.read_text() for file in (folder / "again").glob("*.json"))
+
+
+def test_an_old_style_preprocessor_file_is_loaded(folder):
+    nested = json.loads((folder / "processor_config.json").read_text())["image_processor"]
+    (folder / "processor_config.json").unlink()
+    (folder / "preprocessor_config.json").write_text(json.dumps(nested))
+    assert Checkpoint(str(folder)).load().processor.image_processor.crop_size == 24
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    message = refused(tmp_path / "nowhere")
+    assert str(tmp_path / "nowhere") in message
+    assert "no such checkpoint folder" in message
+
+
+def test_a_folder_without_a_config_is_no_checkpoint(tmp_path):
+    assert "has no config.json" in refused(tmp_path)
+
+
+def test_a_config_of_another_model_is_refused(folder):
+    edit(folder / "config.json", model_type="llama")
+    assert "model type llama, not phi3_v" in refused(folder)
+
+
+def test_a_damaged_config_is_named(folder):
+    (folder / "config.json").write_text("{")
+    assert "config.json cannot be loaded" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("files", "named"),
+    [
+        (["tokenizer.json"], "tokenizer.json"),
+        (["processor_config.json"], "preprocessor_config.json"),
+        (["model.safetensors"], "weights"),
+    ],
+)
+def test_a_missing_file_is_named(folder, files, named):
+    for file in files:
+        (folder / file).unlink()
+    assert f"{named} cannot be loaded" in refused(folder)
+
+
+def test_damaged_weights_are_refused(folder):
+    content = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(content[: len(content) // 2])
+    assert "weights cannot be loaded" in refused(folder)
+
+
+def test_weights_that_are_pickles_are_refused(folder):
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(weights, folder / "pytorch_model.bin")
+    assert "weights cannot be loaded" in refused(folder)
+
+
+def test_a_missing_weight_is_named(folder):
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.norm.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    assert "1 missing weights, the first is model.norm.weight" in refused(folder)
+
+
+def test_a_weight_too_many_is_named(folder):
+    weights = load_file(folder / "model.safetensors")
+    weights["model.extra"] = torch.zeros(1)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    assert "1 unexpected weights, the first is model.extra" in refused(folder)
+
+
+def test_a_weight_of_another_shape_is_refused(folder):
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"] = torch.zeros(3)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    assert "1 mismatched weights, the first is ('model.norm.weight'" in refused(folder)
+
+
+def test_loading_prints_nothing(saved, capfd):
+    Checkpoint(str(saved)).load()
+    printed = capfd.readouterr()
+    assert printed.out == printed.err == ""
+
+
+def test_crops_that_do_not_fit_the_model_are_refused(folder):
+    nested = json.loads((folder / "processor_config.json").read_text())
+    nested["image_processor"]["crop_size"] = 336
+    edit(folder / "processor_config.json", **nested)
+    assert "makes crops of 336 pixels" in refused(folder)
+
+
+def test_a_tokenizer_larger_than_the_embedding_is_refused(folder):
+    edit(folder / "config.json", vocab_size=100)
+    assert "config.json has a vocab_size of 100" in refused(folder)
+
+
+def test_a_tokenizer_without_the_tokens_of_a_chat_is_refused(folder):
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["added_tokens"] = [
+        token for token in tokenizer["added_tokens"] if token["content"] != "<|end|>"
+    ]
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    assert "tokenizer.json lacks <|end|>" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("dtype", "float8"), ("attn_implementation", "fast")]
+)
+def test_a_wrong_option_is_named_with_what_there_is(saved, option, value):
+    message = refused(saved, **{option: value})
+    assert f"model.{option}: {value} is not one of " in message
+
+
+def test_scratch_without_texts_or_with_a_wrong_config_is_refused(make_scratch, texts):
+    with pytest.raises(UserError, match="needs texts"):
+        make_scratch().load()
+    odd = {"vision_config": {"image_size": 50, "patch_size": 14}}
+    with pytest.raises(UserError, match="multiple of twice"):
+        Scratch(config=odd, vocab_size=400, num_crops=4).load(lambda: texts)
+    with pytest.raises(UserError, match="vocab_size 10 is too small"):
+        make_scratch(vocab_size=10).load(lambda: texts)
