@@ -7,6 +7,7 @@ import torch
 from transformers import DynamicCache, StaticCache
 
 from phi3v.model import Phi3VForCausalLM
+from phi3v.model.generation import _cut_candidates
 
 PROMPT = "<|user|>\n<|image_1|>\nWhat is shown in this image?<|end|>\n<|assistant|>\n"
 GREEDY = {"do_sample": False, "max_new_tokens": 6, "eos_token_id": None}
@@ -106,7 +107,7 @@ def split(mixed):
     [
         {"repetition_penalty": 1.3},
         {"no_repeat_ngram_size": 2},
-        {"encoder_repetition_penalty": 1.3},
+        {"sequence_bias": {(5,): 1.0}},
         {"min_new_tokens": 4, "eos_token_id": 7},
     ],
 )
@@ -207,6 +208,36 @@ def test_other_ways_to_generate_cross_the_rope_boundary_too(near_boundary, input
     assert torch.equal(looked_up, expected)
     beams = answer(near_boundary, inputs, num_beams=2)
     assert torch.equal(beams, answer(near_boundary, inputs, num_beams=2, use_cache=False))
+
+
+@torch.no_grad()
+def test_padding_counts_for_nothing_at_the_rope_boundary(near_boundary, inputs):
+    expected = answer(near_boundary, inputs)
+    padding = torch.full((1, 5), near_boundary.config.pad_token_id)
+    padded = inputs | {
+        "input_ids": torch.cat([padding, inputs["input_ids"]], 1),
+        "attention_mask": torch.cat([torch.zeros(1, 5).long(), inputs["attention_mask"]], 1),
+    }
+    runs = count_tower_runs(near_boundary)
+    assert torch.equal(answer(near_boundary, padded), expected)
+    assert runs == [1, 1]
+
+
+def test_proposals_end_before_a_placeholder_and_at_the_rope_boundary():
+    prompt, logits = torch.zeros(1, 4).long(), torch.zeros(1, 5, 9)
+
+    def propose(tokens, boundary):
+        candidates = torch.cat([prompt, torch.tensor([tokens])], 1)
+        ids, scores = _cut_candidates(lambda _: (candidates, logits), boundary)(prompt)
+        count = ids.shape[1] - 4
+        assert scores is None if count == 0 else scores.shape[1] == count
+        return ids[0, 4:].tolist()
+
+    assert propose([1, 2, 3, 4, 5], None) == [1, 2, 3, 4, 5]
+    assert propose([1, 2, -1, 4, 5], None) == [1, 2]
+    assert propose([1, 2, 3, 4, 5], 7) == [1, 2, 3]
+    assert propose([1, 2, 3, 4, 5], 4) == []
+    assert propose([1, 2, 3, 4, 5], 3) == [1, 2, 3, 4, 5]
 
 
 def test_a_cache_of_unknown_tokens_cannot_cross_the_rope_boundary(near_boundary, inputs):

@@ -333,6 +333,13 @@ def test_embeddings_can_be_resized_and_tied(make_scratch, texts, small, inputs):
     assert tied.lm_head.weight is tied.model.embed_tokens.weight
 
 
-def test_half_precision_computes_finite_logits(small, inputs):
-    small.model.to(torch.bfloat16)
-    assert logits_of(small.model, inputs).isfinite().all()
+def test_labels_at_placeholders_count_for_nothing(small, inputs):
+    expected = small.model(**inputs, labels=labels_of(inputs)).loss
+    assert torch.equal(small.model(**inputs, labels=inputs["input_ids"]).loss, expected)
+
+
+def test_half_precision_keeps_the_rope_frequencies_whole(make_scratch, texts, inputs):
+    model = make_scratch(dtype="bfloat16").load(lambda: texts).model
+    assert {value.dtype for value in model.parameters()} == {torch.bfloat16}
+    assert model.model.rotary_emb.inv_freq.dtype == torch.float32
+    assert logits_of(model, inputs).isfinite().all()

@@ -190,8 +190,8 @@ class Scratch:
         processor = Phi3VProcessor(image_processor, tokenizer)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            model = Phi3VForCausalLM(config)
-            torch.nn.Module.to(model, dtype)
+            # Not converted afterwards: rope's frequencies stay in float32.
+            model = Phi3VForCausalLM._from_config(config, dtype=dtype)
         return _ready(Loaded(model, processor), self.gradient_checkpointing)
 
     def _config(self, tokenizer: PreTrainedTokenizerFast) -> Phi3VConfig:

@@ -124,9 +124,6 @@ class PictureGenerationMixin(GenerationMixin):
 
     def _get_logits_processor(self, *args: Any, **kwargs: Any) -> LogitsProcessorList:
         stand_in = self.config.bos_token_id or 0
-        prompt = kwargs.get("encoder_input_ids")
-        if isinstance(prompt, Tensor) and not prompt.is_floating_point():
-            kwargs["encoder_input_ids"] = prompt.where(prompt >= 0, stand_in)
         return _OnTokenIds(super()._get_logits_processor(*args, **kwargs), stand_in)
 
     def _get_candidate_generator(self, *args: Any, **kwargs: Any) -> CandidateGenerator:
@@ -176,6 +173,6 @@ def _cut_candidates(
         if keep == len(proposed):
             return candidates, logits
         kept = candidates[:, : length + keep]
-        return kept, None if logits is None else logits[:, :keep]
+        return kept, None if logits is None or keep == 0 else logits[:, :keep]
 
     return get_candidates

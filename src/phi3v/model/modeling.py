@@ -243,8 +243,8 @@ class Phi3VForCausalLM(Phi3VPreTrainedModel, PictureGenerationMixin):
             inputs_embeds: (batch, length, hidden_size) instead of `input_ids`.
             pixel_values: (pictures, crops + 1, 3, side, side), pictures listed row by row.
             image_sizes: (pictures, 2), padded height and width in pixels.
-            labels: (batch, length); shifted by one inside, -100 counts for nothing. Placeholders
-                must be -100.
+            labels: (batch, length); shifted by one inside. Negative labels, that is -100 and the
+                placeholders of pictures, count for nothing.
             use_cache: whether to return keys and values.
             logits_to_keep: how many positions from the end, or which, get logits; 0 means all.
             **kwargs: flags such as `output_hidden_states`, and `num_items_in_batch` for the loss.
@@ -264,6 +264,7 @@ class Phi3VForCausalLM(Phi3VPreTrainedModel, PictureGenerationMixin):
         logits = self.lm_head(hidden)
         loss = None
         if labels is not None:
+            labels = labels.where(labels >= 0, -100)
             loss = self.loss_function(
                 logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs
             )
