@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from phi3v.errors import UserError
-from phi3v.model import Checkpoint, Loaded, Phi3VForCausalLM, Phi3VProcessor
+from phi3v.model import Checkpoint, Loaded, Phi3VConfig, Phi3VForCausalLM, Phi3VProcessor
 from phi3v.model.checkpoint import Scratch
 
 PROMPT = "<|user|>\n<|image_1|>\nWhat is shown in this image?<|end|>\n<|assistant|>\n"
@@ -223,5 +223,27 @@ def test_scratch_without_texts_or_with_a_wrong_config_is_refused(make_scratch, t
     odd = {"vision_config": {"image_size": 50, "patch_size": 14}}
     with pytest.raises(UserError, match="multiple of twice"):
         Scratch(config=odd, vocab_size=400, num_crops=4).load(lambda: texts)
+    with pytest.raises(UserError, match=r"model\.config: .*hidden_size"):
+        Scratch(config={"hidden_size": "wide"}, vocab_size=400, num_crops=4).load(lambda: texts)
+    with pytest.raises(UserError, match="no key hiden_size, did you mean hidden_size"):
+        Scratch(config={"hiden_size": 32}, vocab_size=400, num_crops=4).load(lambda: texts)
+    misspelt = make_scratch().config | {"vision_config": {"imagesize": 24}}
+    with pytest.raises(UserError, match=r"vision_config: there is no key imagesize"):
+        make_scratch(config=misspelt).load(lambda: texts)
     with pytest.raises(UserError, match="vocab_size 10 is too small"):
         make_scratch(vocab_size=10).load(lambda: texts)
+
+
+def test_a_hub_id_is_asked_for_at_its_revision(monkeypatch):
+    asked = []
+
+    def unreachable(**where):
+        asked.append(where)
+        raise OSError("the hub\ncannot be reached")
+
+    monkeypatch.setattr(Phi3VConfig, "get_config_dict", unreachable)
+    message = refused("microsoft/Phi-3.5-vision-instruct", revision="4a0d683")
+    assert message.endswith("config.json cannot be loaded: the hub cannot be reached")
+    refused("microsoft/Phi-3.5-vision-instruct")
+    name = {"pretrained_model_name_or_path": "microsoft/Phi-3.5-vision-instruct"}
+    assert asked == [name | {"revision": "4a0d683"}, name | {"revision": "main"}]

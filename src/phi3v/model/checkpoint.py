@@ -11,14 +11,16 @@ tokenizer.json and preprocessor_config.json or processor_config.json. No code in
 # mypy: disable-error-code="no-untyped-call"
 
 import copy
+import difflib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedTokenizerFast
+from huggingface_hub.errors import StrictDataclassError
+from transformers import CLIPVisionConfig, PreTrainedConfig, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from phi3v.errors import UserError
@@ -176,11 +178,15 @@ class Scratch:
             raise UserError("model: a model from scratch trains its tokenizer and needs texts")
         dtype = _dtype(self.dtype)
         _check_attention(self.attn_implementation)
+        _check_keys("model.config", self.config, Phi3VConfig)
+        _check_keys(
+            "model.config.vision_config", self.config.get("vision_config"), CLIPVisionConfig
+        )
         try:
             tokenizer = train_tokenizer(texts(), self.vocab_size)
             config = self._config(tokenizer)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"model: {_one_line(error)}") from error
+        except (TypeError, ValueError, StrictDataclassError) as error:
+            raise UserError(f"model.config: {_one_line(error)}") from error
         tokenizer.model_max_length = config.max_position_embeddings
         image_processor = Phi3VImageProcessor(
             num_crops=self.num_crops,
@@ -263,6 +269,16 @@ def _check_fit(path: str, config: Phi3VConfig, processor: Phi3VProcessor) -> Non
             f"{path}: tokenizer.json has {words} ids, config.json has a vocab_size of "
             f"{config.vocab_size}"
         )
+
+
+def _check_keys(where: str, values: dict[str, Any] | None, kind: type[PreTrainedConfig]) -> None:
+    # transformers takes any key and uses none that it does not know.
+    known = {entry.name for entry in fields(kind)} | {"rope_scaling", "rope_theta"}
+    for key in values or {}:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f", did you mean {near[0]}?" if near else ""
+            raise UserError(f"{where}: there is no key {key}{hint}")
 
 
 def _dtype(name: str) -> torch.dtype:
