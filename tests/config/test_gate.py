@@ -16,6 +16,7 @@ DANGEROUS = [
     "transformers.AutoModel.from_pretrained",
     # Names that our own modules import or define for themselves.
     *("phi3v.adapter.lora.get_peft_model", "phi3v.data.datamodule.Path", "phi3v.model.torch.load"),
+    *("phi3v.training.module.LightningModule", "phi3v.adapter.lora.LoraConfig"),
     *("phi3v.adapter.load_adapter", "phi3v.data.splits.json", "phi3v.errors.UserError"),
     *("phi3v.run.jobs.Outcome", "phi3v.config.gate.instantiate", "phi3v.model", "phi3v"),
     *(

@@ -64,7 +64,7 @@ def read_overrides(words: Sequence[str], loader: ConfigLoader | None = None) -> 
     parsed = []
     for word in words:
         try:
-            parsed.append(parser.parse_override(word))
+            parsed += parser.parse_overrides([word])
         except HydraException:
             raise UserError(
                 f"cannot read '{word}': write key=value, and quote values with spaces, commas, "
