@@ -13,6 +13,7 @@ from torch import nn
 from phi3v.adapter import load_adapter
 from phi3v.config import instantiate, instantiate_source
 from phi3v.data import ImageTextDataModule, Source
+from phi3v.errors import UserError
 from phi3v.model import Checkpoint, Loaded
 from phi3v.run.directory import RunDirectory
 from phi3v.run.scoring import Base
@@ -53,6 +54,12 @@ def build(cfg: DictConfig, splits_file: Path | None = None) -> Pieces:
         return cast(Loaded, instantiate(cfg.model).load(lambda: _texts(source, task)))
 
     loaded = reload()
+    context = int(loaded.model.config.max_position_embeddings)
+    if cfg.data.max_length > context:
+        raise UserError(
+            f"data.max_length={cfg.data.max_length}: the model reads {context} tokens; give at most"
+            " that"
+        )
     replaced = {"splits_file": str(splits_file)} if splits_file else {}
     given: dict[str, Any] = {"source": source, "task": task, "processor": loaded.processor}
     data = cast(ImageTextDataModule, instantiate(cfg.data, **given, **replaced))
