@@ -3,6 +3,8 @@
 import logging
 import warnings
 
+from transformers.utils import logging as transformers_logging
+
 # Said at every start, true every time, and nothing that anybody could act on.
 _CHATTER = (
     ".*isinstance\\(treespec, LeafSpec\\).*",
@@ -18,5 +20,7 @@ def quiet_libraries() -> None:
     # "litlogger" is advertised at this level by both.
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # A prompt that is too long is an error of the data room, which names its row.
+    transformers_logging.set_verbosity_error()
     for message in _CHATTER:
         warnings.filterwarnings("ignore", message=message)
