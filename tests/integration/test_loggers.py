@@ -29,7 +29,10 @@ def test_wandb_gets_metrics_configuration_and_one_growing_table(
     assert {name: run["summary"][name] for name in final} == pytest.approx(final)
     panels = {key for row in run["history"] for key in row if "predictions" in key}
     assert panels == {"predictions"}
-    assert any(name.endswith(".png") for name in run["files"])
+    artifacts = record["artifacts"]
+    tables = artifacts.values() if isinstance(artifacts, dict) else artifacts
+    (table,) = [one for one in tables if "predictions" in one["name"]]
+    assert any(name.endswith(".png") for name in table["files"])
 
 
 def test_wandb_is_offline_unless_asked_otherwise(program, small_words, tmp_path: Path) -> None:

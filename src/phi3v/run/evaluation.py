@@ -48,7 +48,7 @@ def evaluate(cfg: DictConfig) -> float | None:
         base=base_of(model, pieces.reload) if run else None,
         subject="Fine-tuned" if run else "Base model",
     )  # fmt: skip
-    write_results(here, scored, pieces.task, cfg, f"{cfg.name or 'base'}: {cfg.split}")
+    write_results(here, scored, pieces.task, cfg, f"{cfg.get('name') or 'base'}: {cfg.split}")
     lines = {"repeats": repetition(run, scored.summary)} if run and cfg.split == "test" else {}
     show_results(here, scored.summary, lines)
     figures: dict[str, float | None] = scored.summary["systems"]["fine_tuned"]

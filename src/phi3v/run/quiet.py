@@ -21,6 +21,6 @@ def quiet_libraries() -> None:
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # A prompt that is too long is an error of the data room, which names its row.
-    transformers_logging.set_verbosity_error()
+    transformers_logging.set_verbosity(logging.ERROR)
     for message in _CHATTER:
         warnings.filterwarnings("ignore", message=message)
