@@ -13,12 +13,13 @@ Every factor of the rule can be seen in the picture; the noise cannot. `phi3v.da
 import csv
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -29,6 +30,7 @@ from phi3v.data.example import Example
 from phi3v.errors import UserError
 from phi3v.task import Task
 
+T = TypeVar("T")
 COLUMNS = ("product_code", "title", "category3_code", "full_price", "imageurl", "local_image_path")
 # kind: (category, base price, share of the catalogue). The shares fall like 1 / rank: a long tail.
 ASSORTMENT: Mapping[str, tuple[str, float, float]] = {
@@ -114,9 +116,7 @@ class Catalogue:
         write_csv(folder / "catalogue.csv", COLUMNS, rows)
 
 
-def draw_rows(
-    one: "partial[dict[str, object]]", rows: int, processes: int | None = None
-) -> Iterable[dict[str, object]]:
+def draw_rows(one: Callable[[int], T], rows: int, processes: int | None = None) -> Iterable[T]:
     """one(0), one(1), ... in order, on all cores.
 
     The workers are forked before torch has started any thread, and draw with Pillow and NumPy only.

@@ -100,12 +100,12 @@ class DrawnQuestions:
         (folder / "images").mkdir()
         one = partial(_picture, self.seed, self.per_picture, str(folder))
         pictures = draw_rows(one, self.rows // self.per_picture)
-        rows = (row for picture in pictures for row in picture["rows"])  # type: ignore[attr-defined]
+        rows = (row for picture in pictures for row in picture)
         write_csv(folder / "questions.csv", COLUMNS, rows)
 
 
-def _picture(seed: int, per_picture: int, folder: str, index: int) -> dict[str, object]:
-    """Draws and saves one picture; its rows of the CSV under the key "rows"."""
+def _picture(seed: int, per_picture: int, folder: str, index: int) -> list[dict[str, object]]:
+    """Draws and saves one picture; its rows of the CSV."""
     rng = np.random.default_rng([seed, VERSION, index])
     look = random_look(rng)
     name = f"images/{index:06d}.jpg"
@@ -115,11 +115,10 @@ def _picture(seed: int, per_picture: int, folder: str, index: int) -> dict[str, 
         ask(look, rng, describe=number == 0 and rng.random() < 0.85)
         for number in range(per_picture)
     ]
-    rows = [
+    return [
         dict(zip(COLUMNS, (index, question, answer, name), strict=True))
         for question, answer in asked
     ]
-    return {"rows": rows}
 
 
 def ask(look: Look, rng: np.random.Generator, describe: bool) -> tuple[str, str]:
