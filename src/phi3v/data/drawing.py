@@ -65,7 +65,7 @@ COLOURS: Mapping[str, tuple[int, int, int]] = {
 }
 MATERIALS = ("cotton", "wool", "leather")
 PATTERNS = ("plain", "striped", "dotted", "checked")
-SIZES: Mapping[str, float] = {"small": 0.38, "medium": 0.54, "large": 0.75}
+SIZES: Mapping[str, float] = {"small": 0.41, "medium": 0.56, "large": 0.76}
 KINDS = tuple(OUTLINES)
 
 
@@ -91,15 +91,18 @@ def draw(look: Look, rng: np.random.Generator) -> Image.Image:
     longer = max(width, height)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32) / np.float32(longer)
     background = _background(x, y, rng)
-    angle = float(rng.uniform(-0.2, 0.2))
-    extent = SIZES[look.size] * float(rng.uniform(0.95, 1.05))
+    angle = float(rng.uniform(-0.15, 0.15))
+    extent = SIZES[look.size] * float(rng.uniform(0.96, 1.04))
     mask, centre = _silhouette(look.kind, (width, height), extent, angle, rng)
     # Cloth coordinates turn with the product, so that a stripe follows its pose.
     u = (x - centre[0]) * np.cos(angle) + (y - centre[1]) * np.sin(angle)
     v = -(x - centre[0]) * np.sin(angle) + (y - centre[1]) * np.cos(angle)
     cloth = _material(look.material, _cloth(look, u, v, rng), u, v, extent, rng)
     cloth = _hem(look.material, cloth, mask, longer)
-    shadow = np.roll(mask, (max(1, longer // 40), max(1, longer // 60)), axis=(0, 1)) * 0.25
+    if look.material == "wool":
+        mask, cloth = _fringe(cloth, mask, longer, rng)
+    down, right = max(1, longer // 40), max(1, longer // 60)
+    shadow = np.pad(mask, ((down, 0), (right, 0)))[:height, :width] * np.float32(0.25)
     picture = background * (1 - shadow[..., None])
     picture = picture * (1 - mask[..., None]) + cloth * mask[..., None]
     picture = picture * float(rng.uniform(0.92, 1.05))
@@ -108,7 +111,7 @@ def draw(look: Look, rng: np.random.Generator) -> Image.Image:
 
 
 def _canvas(rng: np.random.Generator) -> tuple[int, int]:
-    """Width and height in pixels; the aspect stays below 1.35, so that large products fit."""
+    """Width and height in pixels; the aspect stays at 1.25 or below, so that large products fit."""
     longer = int(rng.integers(96, 193))
     shorter = round(longer / float(rng.uniform(1.0, 1.3)))
     return (longer, shorter) if rng.random() < 0.5 else (shorter, longer)
@@ -139,7 +142,7 @@ def _silhouette(
     width, height = size
     longer = max(size)
     # Products stand near the middle, as in a shop's pictures.
-    centre = tuple(float(side / longer / 2 + rng.uniform(-0.04, 0.04)) for side in size)
+    centre = tuple(float(side / longer / 2 + rng.uniform(-0.03, 0.03)) for side in size)
     flip = -1.0 if rng.random() < 0.5 else 1.0
     cos, sin = np.cos(angle), np.sin(angle)
     canvas = Image.new("L", (2 * width, 2 * height))  # twice the size, then halved: soft edges
@@ -159,11 +162,11 @@ def _silhouette(
 
 
 def _hem(material: str, cloth: Floats, mask: Floats, longer: int) -> Floats:
-    """The cloth with its edge: a dark line, on wool a broad pale band, on leather a black one."""
+    """The cloth with its edge: a thin dark line, on leather a broad black one."""
     share, colour, strength = {
         "cotton": (0.008, 0, 0.45),
-        "wool": (0.035, 225, 0.85),
-        "leather": (0.02, 15, 0.9),
+        "wool": (0.008, 0, 0.45),
+        "leather": (0.025, 15, 0.9),
     }[material]
     inner = Image.fromarray((mask * 255).astype(np.uint8))
     for _ in range(max(1, round(share * longer))):  # a pixel at a time
@@ -172,22 +175,39 @@ def _hem(material: str, cloth: Floats, mask: Floats, longer: int) -> Floats:
     return np.asarray(cloth * (1 - edge) + colour * edge, dtype=np.float32)
 
 
+def _fringe(
+    cloth: Floats, mask: Floats, longer: int, rng: np.random.Generator
+) -> tuple[Floats, Floats]:
+    """Wool's tufts of gray hair around the product, which leave its pattern whole."""
+    outer = Image.fromarray((mask * 255).astype(np.uint8))
+    for _ in range(max(1, round(0.032 * longer))):  # a pixel at a time
+        outer = outer.filter(ImageFilter.MaxFilter(3))
+    block = max(1, round(longer / 48))
+    height, width = mask.shape
+    tufts = rng.choice((80.0, 150.0), (height // block + 1, width // block + 1))
+    hair = np.kron(tufts, np.ones((block, block)))[:height, :width, None]
+    covered = np.asarray(outer, dtype=np.float32) / np.float32(255)
+    inside = mask[..., None]
+    return covered, np.asarray(cloth * inside + hair * (1 - inside), dtype=np.float32)
+
+
 def _cloth(look: Look, u: Floats, v: Floats, rng: np.random.Generator) -> Floats:
     """Colour and pattern, (height, width, 3)."""
     colour = np.asarray(COLOURS[look.colour], dtype=np.float32) + rng.uniform(-12, 12, size=3)
     # The second colour is cream on dark cloth and navy on pale cloth.
     second = np.asarray((240, 232, 210) if colour.mean() < 150 else (50, 55, 95), dtype=np.float32)
-    period = float(rng.uniform(0.075, 0.095))
+    period = float(rng.uniform(0.1, 0.125))
     du, dv = rng.uniform(0, 1, size=2)
     if look.pattern == "plain":
         share = np.zeros_like(u)
     elif look.pattern == "striped":
         share = _band(v / period + dv)
     elif look.pattern == "dotted":
-        a, b = (u / period + du) % 1 - 0.5, (v / period + dv) % 1 - 0.5
-        share = np.clip((0.32 - np.sqrt(a * a + b * b)) * 8, 0, 1)
+        step = 0.85 * period
+        a, b = (u / step + du) % 1 - 0.5, (v / step + dv) % 1 - 0.5
+        share = np.clip((0.34 - np.sqrt(a * a + b * b)) * 8, 0, 1)
     else:
-        share = 0.5 * (_band(u / period / 1.3 + du) + _band(v / period / 1.3 + dv))
+        share = 0.5 * (_band(u / period / 1.15 + du) + _band(v / period / 1.15 + dv))
     mixed = colour * (1 - share[..., None]) + second * share[..., None]
     return np.asarray(mixed, dtype=np.float32)
 
@@ -204,8 +224,8 @@ def _material(
     if material == "wool":
         grain = rng.normal(0, 1, (u.shape[0] // 3 + 1, u.shape[1] // 3 + 1))
         knit = np.kron(grain, np.ones((3, 3)))[: u.shape[0], : u.shape[1]]
-        cloth = cloth + (knit * 36)[..., None]
+        cloth = cloth + (knit * 22)[..., None]
     elif material == "leather":
-        shine = np.exp(-((u + 0.12 * extent) ** 2 + (v + 0.02) ** 2) / (0.17 * extent) ** 2)
-        cloth = cloth * 0.72 + (shine * 190)[..., None]
+        shine = np.exp(-((u + 0.12 * extent) ** 2 + (v + 0.02) ** 2) / (0.2 * extent) ** 2)
+        cloth = cloth * 0.72 + (shine * 120)[..., None]
     return np.asarray(cloth, dtype=np.float32)
