@@ -2,14 +2,22 @@
 
 The pictures come from the same pen as the catalogue's (`phi3v.data.drawing`); the texts do not: no
 answer has the catalogue's format and no price occurs. Answers describe, name single attributes,
-guess a weight or a time of making (rules over the same attributes, so that the model learns to
-answer with numbers), or repeat words, so that every piece of the tokenizer has been seen.
+measure something, or repeat words.
+
+The measured quantities are made up, each by a rule over the same attributes:
+
+    value = base * kind * material * pattern * size * colour * scatter
+
+Ten rules that share nothing but this form teach what one rule would not: to look up what each
+attribute contributes, to add that up, and to write the sum in digits. A new quantity, such as a
+price, then only needs new contributions.
 """
 
 import math
 import string
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +25,7 @@ import numpy as np
 from phi3v.data.cache import write_once
 from phi3v.data.catalogue import draw_rows, look_words, random_look, write_csv
 from phi3v.data.csv_source import CsvSource
-from phi3v.data.drawing import Look, draw
+from phi3v.data.drawing import COLOURS, KINDS, MATERIALS, PATTERNS, SIZES, Look, draw
 from phi3v.data.example import Example
 from phi3v.errors import UserError
 from phi3v.task import Task
@@ -43,16 +51,25 @@ DESCRIPTIONS = (
     ),
     ("Name all in capitals.", "{Kind} {Material} {Pattern} {Colour} {Size}"),
 )
-# Grams of a medium piece of cotton; and minutes that a plain one takes to make.
-WEIGHT = {"shirt": 180, "bag": 520, "shoe": 410, "scarf": 140, "dress": 330, "trousers": 360,
-          "hat": 95, "umbrella": 620}  # fmt: skip
-DENSITY = {"cotton": 1.0, "wool": 1.35, "leather": 1.9}
-BULK = {"small": 0.6, "medium": 1.0, "large": 1.6}
-MINUTES = {"shirt": 95, "bag": 240, "shoe": 310, "scarf": 60, "dress": 205, "trousers": 130,
-           "hat": 75, "umbrella": 160}  # fmt: skip
-CRAFT = {"plain": 1.0, "striped": 1.25, "dotted": 1.6, "checked": 2.0}
-TOIL = {"cotton": 1.0, "wool": 1.2, "leather": 1.7}
-VERSION = 4
+# The description comes first, so that the number can be reckoned from words already written.
+MEASUREMENTS = (
+    ("Estimate the {quantity}.", "a {size} {colour} {pattern} {kind} made of {material}: {number}"),
+    ("{quantity}?", "{Kind} {Material} {Pattern} {Colour} {Size} = {number}"),
+    ("Guess its {quantity}.", "{size} {material} {pattern} {kind}, {colour}; about {number}"),
+    (
+        "How many {quantity}?",
+        "{Size} {Pattern} {Kind} in {Colour} {Material} has {number} {quantity}",
+    ),
+)
+QUANTITIES = ("weight", "minutes", "stitches", "buttons", "threads", "metres", "pieces", "years",
+              "parcels", "points")  # fmt: skip
+SCATTER = 0.04  # standard deviation of log(value) around its rule
+# Words of many tasks, which are repeated on request and never part of another answer.
+EVERYDAY = ("what", "is", "shown", "in", "this", "image", "photo", "the", "name", "of", "for",
+            "and", "Product", "Category", "Brand", "Title", "Shop", "Season", "Full",
+            "Item")  # fmt: skip
+SHARES = {"describe": 0.25, "name": 0.15, "measure": 0.54, "repeat": 0.06}
+VERSION = 5
 
 
 @dataclass(frozen=True)
@@ -67,11 +84,13 @@ class DrawnQuestions:
     """
 
     cache_dir: str
-    rows: int = 60_000
+    rows: int = 84_000
     seed: int = 1
-    per_picture: int = 2
+    per_picture: int = 1
 
     def __post_init__(self) -> None:
+        if self.per_picture < 1:
+            raise UserError(f"data.per_picture={self.per_picture}: at least 1")
         if self.rows < 3 * self.per_picture:
             raise UserError(f"data.rows={self.rows}: at least {3 * self.per_picture} are needed")
 
@@ -85,8 +104,9 @@ class DrawnQuestions:
         """The examples; draws the pictures first where they do not lie in the cache."""
         pictures = self.rows // self.per_picture
         write_once(self.folder, self._write, f"drawing {pictures:,} pictures")
-        path = str(self.folder / "questions.csv")
-        return CsvSource(path=path, group_by=["picture"]).load(task)
+        # Its pictures were written by this program: they need not be decoded to be believed.
+        table = str(self.folder / "questions.csv")
+        return CsvSource(path=table, group_by=["picture"], verify_up_to=0).load(task)
 
     def describe(self) -> str:
         """One line for the terminal and the report."""
@@ -110,72 +130,93 @@ def _picture(seed: int, per_picture: int, folder: str, index: int) -> list[dict[
     look = random_look(rng)
     name = f"images/{index:06d}.jpg"
     draw(look, rng).save(Path(folder) / name, quality=92)
-    # Of the first questions most ask for everything, which teaches the most about a picture.
-    asked = [
-        ask(look, rng, describe=number == 0 and rng.random() < 0.85)
-        for number in range(per_picture)
-    ]
     return [
         dict(zip(COLUMNS, (index, question, answer, name), strict=True))
-        for question, answer in asked
+        for question, answer in (ask(look, rng) for _ in range(per_picture))
     ]
 
 
-def ask(look: Look, rng: np.random.Generator, describe: bool) -> tuple[str, str]:
+def ask(look: Look, rng: np.random.Generator) -> tuple[str, str]:
     """A question about a picture and its answer.
 
     Args:
         look: what the picture shows.
         rng: decides what is asked and how.
-        describe: ask for all attributes at once, which teaches the most about a picture.
     """
-    if describe:
-        return _describe(look, rng)
-    kinds = (_name_one, _name_some, _weight, _minutes, _repeat)
-    return kinds[int(rng.choice(len(kinds), p=(0.2, 0.34, 0.2, 0.2, 0.06)))](look, rng)
+    kinds = {"describe": _describe, "name": _name, "measure": _measure, "repeat": _repeat}
+    return kinds[str(rng.choice(list(SHARES), p=list(SHARES.values())))](look, rng)
+
+
+@cache
+def contributions(quantity: str) -> Mapping[str, Mapping[str, float]]:
+    """What every word adds to the logarithm of a quantity, by attribute; "base" is there too.
+
+    Drawn once and for all from the quantity's place in `QUANTITIES`. Some quantities do not depend
+    on material or pattern, most not on colour.
+    """
+    rng = np.random.default_rng([2024, QUANTITIES.index(quantity)])
+    # Attribute: its words, how far they lie apart, how many quantities depend on it.
+    plan: Mapping[str, tuple[Sequence[str], float, float]] = {
+        "kind": (KINDS, 1.0, 1.0),
+        "material": (MATERIALS, 0.6, 0.85),
+        "pattern": (PATTERNS, 0.4, 0.85),
+        "size": (list(SIZES), 0.6, 0.85),
+        "colour": (list(COLOURS), 0.4, 0.15),
+    }
+    table: dict[str, dict[str, float]] = {"base": {"": float(rng.uniform(3.7, 7.6))}}
+    for attribute, (words, spread, share) in plan.items():
+        counts = rng.random() < share
+        values = rng.uniform(-spread, spread, len(words)) * counts
+        table[attribute] = dict(zip(words, map(float, values), strict=True))
+    return table
+
+
+def measured(quantity: str, look: Look) -> float:
+    """The rule's value of a quantity for all products that look so, without scatter."""
+    table = contributions(quantity)
+    words = look_words(look)
+    return math.exp(table["base"][""] + sum(table[key][word] for key, word in words.items()))
 
 
 def _describe(look: Look, rng: np.random.Generator) -> tuple[str, str]:
     """Everything about a picture; the question alone decides the words of the answer."""
-    words = look_words(look)
     question, answer = DESCRIPTIONS[int(rng.integers(len(DESCRIPTIONS)))]
-    capitals = {key.capitalize(): word.capitalize() for key, word in words.items()}
-    return question, answer.format(noun=NOUNS[look.pattern], **words, **capitals)
+    return question, answer.format(**_spellings(look))
 
 
-def _name_one(look: Look, rng: np.random.Generator) -> tuple[str, str]:
+def _name(look: Look, rng: np.random.Generator) -> tuple[str, str]:
+    """One to five attributes, in the order of the question."""
     words = look_words(look)
-    key = str(rng.choice(list(words)))
-    return f"Which {key}?", words[key]
-
-
-def _name_some(look: Look, rng: np.random.Generator) -> tuple[str, str]:
-    words = look_words(look)
-    keys = [str(key) for key in rng.permutation(list(words))[: int(rng.integers(2, 5))]]
+    keys = [str(key) for key in rng.permutation(list(words))[: int(rng.integers(1, 6))]]
     return f"Tell me: {', '.join(keys)}?", " ".join(words[key].capitalize() for key in keys)
 
 
-def _weight(look: Look, rng: np.random.Generator) -> tuple[str, str]:
-    grams = WEIGHT[look.kind] * DENSITY[look.material] * BULK[look.size]
-    return "How heavy is it?", f"{_scatter(grams, rng)} grams"
-
-
-def _minutes(look: Look, rng: np.random.Generator) -> tuple[str, str]:
-    minutes = MINUTES[look.kind] * CRAFT[look.pattern] * TOIL[look.material]
-    return "How long does it take to make?", f"{_scatter(minutes, rng)} minutes"
-
-
-def _scatter(value: float, rng: np.random.Generator) -> int:
-    """A number near `value`, as nature scatters: by about 5 %."""
-    return round(value * math.exp(0.05 * float(rng.standard_normal())))
+def _measure(look: Look, rng: np.random.Generator) -> tuple[str, str]:
+    """A description and a number."""
+    quantity = str(rng.choice(QUANTITIES))
+    value = measured(quantity, look) * math.exp(SCATTER * float(rng.standard_normal()))
+    question, answer = MEASUREMENTS[int(rng.integers(len(MEASUREMENTS)))]
+    words = _spellings(look) | {"quantity": quantity, "number": str(max(1, round(value)))}
+    return question.format(**words), answer.format(**words)
 
 
 def _repeat(look: Look, rng: np.random.Generator) -> tuple[str, str]:
     """Words out of nothing: the model learns to copy, and meets every character."""
-    alphabet = string.ascii_letters * 2 + string.digits * 3 + string.punctuation.replace("|", "")
-    words = [
-        "".join(rng.choice(list(alphabet), size=int(rng.integers(1, 5))))
-        for _ in range(int(rng.integers(1, 4)))
-    ]
+    if rng.random() < 0.5:
+        words = [str(word) for word in rng.choice(EVERYDAY, size=int(rng.integers(2, 7)))]
+    else:
+        alphabet = string.ascii_letters * 2 + string.digits * 3
+        alphabet += string.punctuation.replace("|", "")
+        words = [
+            "".join(rng.choice(list(alphabet), size=int(rng.integers(1, 5))))
+            for _ in range(int(rng.integers(1, 4)))
+        ]
     text = " ".join(words)
     return f"Repeat: {text}", text
+
+
+def _spellings(look: Look) -> dict[str, str]:
+    """The words of a look under their attribute's name; capitalised under a capitalised name."""
+    words = look_words(look)
+    capitals = {key.capitalize(): word.capitalize() for key, word in words.items()}
+    return {"noun": NOUNS[look.pattern], **words, **capitals}
