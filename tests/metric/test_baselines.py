@@ -1,9 +1,11 @@
 """The constant answer: its figures by hand, and the direction of every metric."""
 
+import numpy as np
 import pytest
 
 from phi3v.errors import UserError
-from phi3v.metric import baselines, direction
+from phi3v.metric import baselines, best_constant, direction
+from phi3v.metric.baselines import least_mape
 from phi3v.task import METRICS, Task
 
 TASK = Task(
@@ -56,3 +58,23 @@ def test_less_is_better_for_errors_and_losses_and_more_for_the_rest():
 def test_an_unknown_metric_has_no_direction():
     with pytest.raises(UserError, match="no metric 'mpae'; did you mean"):
         direction("val/price/mpae")
+
+
+def test_the_best_constant_has_the_least_mape_that_any_constant_has():
+    prices = np.random.default_rng(0).lognormal(5, 1, 501)
+    best = least_mape(list(prices))
+    errors = [np.mean(np.abs(c - prices) / prices) for c in np.linspace(1, 400, 4000)]
+    assert np.mean(np.abs(best - prices) / prices) <= min(errors)
+    assert best < np.median(prices)
+
+
+def test_the_best_constant_is_measured_beside_the_median():
+    values = best_constant(TASK, TRAIN, TRUTHS)
+    # Weights 1/10, 1/20, 1/30, 1/1000: half of them are reached at 10.
+    assert values["price/mape"] == pytest.approx((0.8 + 0.6 + 0.2) / 3)
+    assert values["kind/accuracy"] == baselines(TASK, TRAIN, TRUTHS)["kind/accuracy"]
+
+
+def test_without_numbers_there_is_one_constant_answer_only():
+    words = Task("words", "?", "{title}", {"title": "text"}, "title/token_f1")
+    assert best_constant(words, {"title": ["a"]}, [{"title": "a"}]) == {}

@@ -39,6 +39,7 @@ def compare(
     rows: Mapping[str, int],
     fine_tuned: Metrics,
     baseline: Metrics,
+    constant: Metrics | None = None,
     optimum: Metrics | None = None,
     base: Metrics | None = None,
     controls: Mapping[str, Metrics] | None = None,
@@ -52,7 +53,8 @@ def compare(
         task: the declaration that everything was measured by.
         rows: how many examples each split has.
         fine_tuned: the metrics of the model in question, under FieldMetrics' names.
-        baseline: those of the constant answer.
+        baseline: those of the usual constant answer.
+        constant: those of the constant answer with the least MAPE; None without numbers.
         optimum: those of the best possible answers, as far as they are known.
         base: those of the model before training; None when there was no training.
         controls: those of the model in question on "blank" and "shuffled" pictures.
@@ -64,7 +66,8 @@ def compare(
         What stands in metrics.json: plain values with sorted keys, None for what is not a finite
         number, and nothing that differs between two equal runs.
     """
-    systems = {"optimum": optimum, "baseline": baseline, "base": base, "fine_tuned": fine_tuned}
+    systems = {"optimum": optimum, "baseline": baseline, "constant": constant}
+    systems |= {"base": base, "fine_tuned": fine_tuned}
     systems |= {name: (controls or {}).get(name) for name in ("blank", "shuffled")}
     present: dict[str, Metrics] = {name: values for name, values in systems.items() if values}
     looks, sentences = verdict(task, present, intervals)

@@ -16,6 +16,7 @@ from phi3v.task import METRICS
 SYSTEMS: dict[str, str] = {
     "optimum": "Best possible",
     "baseline": "Median / majority",
+    "constant": "Best constant",
     "base": "Before training",
     "fine_tuned": "Fine-tuned",
     "blank": "blank picture",

@@ -30,8 +30,8 @@ def verdict(
 
     Args:
         task: says which metrics decide.
-        systems: metrics by system; "fine_tuned", and of "blank", "shuffled", "baseline" and
-            "optimum" those that were measured.
+        systems: metrics by system; "fine_tuned", and of "blank", "shuffled", "baseline",
+            "constant" and "optimum" those that were measured.
         intervals: 95 % intervals of the "fine_tuned" metrics.
 
     Returns:
@@ -100,6 +100,9 @@ def _fact(
     kind = task.fields[name.partition("/")[0]].kind
     if constant is not None:
         text += f"; always answering {_CONSTANT[kind]} gives {write_figure(name, constant)}"
+        best = systems.get("constant", {}).get(name)
+        if best is not None and kind == "number":
+            text += f", the best constant {write_figure(name, best)}"
     return text + "."
 
 

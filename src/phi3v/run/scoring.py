@@ -23,7 +23,7 @@ from phi3v.data.pictures import open_picture
 from phi3v.errors import UserError
 from phi3v.evaluation.comparison import compare
 from phi3v.evaluation.controls import blank_picture, shuffled_pictures
-from phi3v.metric import FieldMetrics, baselines, bootstrap
+from phi3v.metric import FieldMetrics, baselines, best_constant, bootstrap
 from phi3v.task import Task, Value
 from phi3v.training import generate_answers
 
@@ -99,6 +99,7 @@ def score(
         rows={name: len(rows) for name, rows in data.examples.items()},
         fine_tuned=measured(own),
         baseline=baselines(task, train_values, truths),
+        constant=best_constant(task, train_values, truths),
         optimum=data.source.optimum(task),
         base=before,
         controls={name: measured(texts) for name, texts in controls.items()},
