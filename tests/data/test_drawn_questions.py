@@ -91,6 +91,29 @@ def test_numbers_in_answers_scatter_around_their_rule(asked) -> None:
     assert np.std(deviations) == pytest.approx(SCATTER, rel=0.1)
 
 
+def test_an_answer_may_give_several_quantities_each_by_its_rule() -> None:
+    rng = np.random.default_rng(1)
+    counts = Counter()
+    for _ in range(300):
+        look = random_look(rng)
+        question, answer = ask(look, rng, measure=1, quantities=3)
+        names = [name for name in re.findall(r"[a-z]+", question) if name in QUANTITIES]
+        numbers = re.findall(r"\d+", answer)
+        assert len(numbers) == len(names) == len(set(names))
+        for name, number in zip(names, numbers, strict=True):
+            rule = measured(name, look)
+            assert abs(int(number) - rule) <= 1 + 5 * SCATTER * rule
+        counts[len(names)] += 1
+    assert set(counts) == {1, 2, 3}
+
+
+def test_the_share_of_measurements_can_be_chosen() -> None:
+    rng = np.random.default_rng(2)
+    none = [ask(LOOK, rng, measure=0)[1] for _ in range(200)]
+    assert any(answer == "a small red dotted bag made of wool" for answer in none)
+    assert not any(" = " in answer and answer[-1].isdigit() for answer in none)
+
+
 def test_looks_are_all_equally_likely(asked) -> None:
     kinds = Counter(look.kind for look, _, _ in asked)
     assert set(kinds) == set(KINDS)
@@ -127,7 +150,13 @@ def test_questions_about_one_picture_are_one_group(tmp_path, questions) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "named"), [({"rows": 2}, "data.rows=2"), ({"per_picture": 0}, "per_picture=0")]
+    ("change", "named"),
+    [
+        ({"rows": 2}, "data.rows=2"),
+        ({"per_picture": 0}, "per_picture=0"),
+        ({"measure": 1.5}, "measure=1.5"),
+        ({"quantities": 11}, "quantities=11"),
+    ],
 )
 def test_impossible_sets_are_refused(change: dict[str, int], named: str) -> None:
     with pytest.raises(UserError, match=re.escape(named)):

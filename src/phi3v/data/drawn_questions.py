@@ -15,7 +15,7 @@ price, then only needs new contributions.
 
 import math
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -68,7 +68,8 @@ SCATTER = 0.04  # standard deviation of log(value) around its rule
 EVERYDAY = ("what", "is", "shown", "in", "this", "image", "photo", "the", "name", "of", "for",
             "and", "Product", "Category", "Brand", "Title", "Shop", "Season", "Full",
             "Item")  # fmt: skip
-SHARES = {"describe": 0.25, "name": 0.15, "measure": 0.54, "repeat": 0.06}
+# How often each kind of question is asked among those that do not measure.
+OTHERS = {"describe": 0.25, "name": 0.15, "repeat": 0.06}
 VERSION = 5
 
 
@@ -81,16 +82,24 @@ class DrawnQuestions:
         seed: decides everything that is drawn and asked.
         cache_dir: where the set is kept, drawn once.
         per_picture: how many pairs share a picture.
+        measure: share of the questions that ask for quantities.
+        quantities: the most quantities that one question asks for.
     """
 
     cache_dir: str
     rows: int = 84_000
     seed: int = 1
     per_picture: int = 1
+    measure: float = 0.54
+    quantities: int = 1
 
     def __post_init__(self) -> None:
         if self.per_picture < 1:
             raise UserError(f"data.per_picture={self.per_picture}: at least 1")
+        if not 0 <= self.measure <= 1:
+            raise UserError(f"data.measure={self.measure}: a share, from 0 to 1")
+        if not 1 <= self.quantities <= len(QUANTITIES):
+            raise UserError(f"data.quantities={self.quantities}: from 1 to {len(QUANTITIES)}")
         if self.rows < 3 * self.per_picture:
             raise UserError(f"data.rows={self.rows}: at least {3 * self.per_picture} are needed")
 
@@ -98,6 +107,7 @@ class DrawnQuestions:
     def folder(self) -> Path:
         """Where this set lies once it has been drawn."""
         name = f"questions-v{VERSION}-rows{self.rows}-per{self.per_picture}-seed{self.seed}"
+        name += f"-measure{self.measure:g}-quantities{self.quantities}"
         return Path(self.cache_dir) / name
 
     def load(self, task: Task) -> list[Example]:
@@ -118,33 +128,45 @@ class DrawnQuestions:
 
     def _write(self, folder: Path) -> None:
         (folder / "images").mkdir()
-        one = partial(_picture, self.seed, self.per_picture, str(folder))
+        one = partial(_picture, self, str(folder))
         pictures = draw_rows(one, self.rows // self.per_picture)
         rows = (row for picture in pictures for row in picture)
         write_csv(folder / "questions.csv", COLUMNS, rows)
 
 
-def _picture(seed: int, per_picture: int, folder: str, index: int) -> list[dict[str, object]]:
+def _picture(source: DrawnQuestions, folder: str, index: int) -> list[dict[str, object]]:
     """Draws and saves one picture; its rows of the CSV."""
-    rng = np.random.default_rng([seed, VERSION, index])
+    rng = np.random.default_rng([source.seed, VERSION, index])
     look = random_look(rng)
     name = f"images/{index:06d}.jpg"
     draw(look, rng).save(Path(folder) / name, quality=92)
+    asked = (ask(look, rng, source.measure, source.quantities) for _ in range(source.per_picture))
     return [
         dict(zip(COLUMNS, (index, question, answer, name), strict=True))
-        for question, answer in (ask(look, rng) for _ in range(per_picture))
+        for question, answer in asked
     ]
 
 
-def ask(look: Look, rng: np.random.Generator) -> tuple[str, str]:
+def ask(
+    look: Look, rng: np.random.Generator, measure: float = 0.54, quantities: int = 1
+) -> tuple[str, str]:
     """A question about a picture and its answer.
 
     Args:
         look: what the picture shows.
         rng: decides what is asked and how.
+        measure: share of the questions that ask for quantities.
+        quantities: the most quantities that one question asks for.
     """
-    kinds = {"describe": _describe, "name": _name, "measure": _measure, "repeat": _repeat}
-    return kinds[str(rng.choice(list(SHARES), p=list(SHARES.values())))](look, rng)
+    kinds: dict[str, Callable[[Look, np.random.Generator], tuple[str, str]]] = {
+        "describe": _describe,
+        "name": _name,
+        "measure": partial(_measure, most=quantities),
+        "repeat": _repeat,
+    }
+    others = {kind: (1 - measure) * share / sum(OTHERS.values()) for kind, share in OTHERS.items()}
+    shares = [measure if kind == "measure" else others[kind] for kind in kinds]
+    return kinds[str(rng.choice(list(kinds), p=shares))](look, rng)
 
 
 @cache
@@ -191,12 +213,19 @@ def _name(look: Look, rng: np.random.Generator) -> tuple[str, str]:
     return f"Tell me: {', '.join(keys)}?", " ".join(words[key].capitalize() for key in keys)
 
 
-def _measure(look: Look, rng: np.random.Generator) -> tuple[str, str]:
-    """A description and a number."""
-    quantity = str(rng.choice(QUANTITIES))
-    value = measured(quantity, look) * math.exp(SCATTER * float(rng.standard_normal()))
+def _measure(look: Look, rng: np.random.Generator, most: int) -> tuple[str, str]:
+    """A description, and up to `most` numbers that can all be reckoned from it."""
+    names = [str(rng.choice(QUANTITIES))]
+    if (more := int(rng.integers(most)) if most > 1 else 0) > 0:
+        names += [str(name) for name in rng.permutation(QUANTITIES) if name != names[0]][:more]
+    values = [
+        measured(name, look) * math.exp(SCATTER * float(rng.standard_normal())) for name in names
+    ]
     question, answer = MEASUREMENTS[int(rng.integers(len(MEASUREMENTS)))]
-    words = _spellings(look) | {"quantity": quantity, "number": str(max(1, round(value)))}
+    words = _spellings(look) | {
+        "quantity": ", ".join(names),
+        "number": ", ".join(str(max(1, round(value))) for value in values),
+    }
     return question.format(**words), answer.format(**words)
 
 
