@@ -163,7 +163,7 @@ def test_a_wrong_delimiter_is_recognised(tmp_path, task):
     path = tmp_path / "shop.csv"
     path.write_text("title;full_price\na;1\n")
 
-    assert "set data.delimiter" in refusal(CsvSource(path), task)
+    assert "data.delimiter=tab" in refusal(CsvSource(path), task)
 
 
 def test_a_column_that_stands_twice_is_refused(tmp_path, task):
@@ -274,3 +274,38 @@ def test_skipping_every_row_is_refused(write_shop, shop_rows, task):
     rows = [row | {"full_price": "?"} for row in shop_rows(2)]
 
     assert "2 of 2 rows are bad" in refusal(CsvSource(write_shop(rows), on_error="skip"), task)
+
+
+def test_rows_with_too_many_cells_are_skipped_like_any_bad_row(tmp_path, draw, task):
+    draw(tmp_path / "a.png")
+    path = tmp_path / "products.csv"
+    good = "scarf,Scarves,1,a.png"
+    header = "title,category3_code,full_price,local_image_path"
+    path.write_text(f"{header}\n{good}\n{good},extra\n")
+    with pytest.raises(UserError, match="row 3: 5 cells where the header has 4"):
+        CsvSource(path).load(task)
+    source = CsvSource(path, on_error="skip")
+    assert len(source.load(task)) == 1
+    assert len(source.skipped) == 1
+
+
+def test_empty_lines_before_the_header_do_no_harm(tmp_path, draw, task):
+    draw(tmp_path / "a.png")
+    path = tmp_path / "products.csv"
+    path.write_text("\n\ntitle,category3_code,full_price,local_image_path\nscarf,Scarves,1,a.png\n")
+    assert CsvSource(path).load(task)[0].origin == "products.csv row 4"
+
+
+@pytest.mark.parametrize("delimiter", ["\t", "\\t", "tab"])
+def test_a_tab_can_be_written_in_several_ways(tmp_path, draw, task, delimiter):
+    draw(tmp_path / "a.png")
+    path = tmp_path / "products.csv"
+    lines = ["title,category3_code,full_price,local_image_path", "scarf,Scarves,1,a.png"]
+    path.write_text("\n".join(lines).replace(",", "\t"))
+    assert len(CsvSource(path, delimiter=delimiter).load(task)) == 1
+
+
+@pytest.mark.parametrize("delimiter", ["", "ab", "\n"])
+def test_what_is_no_delimiter_is_refused(shop, task, delimiter):
+    with pytest.raises(UserError, match="is not one character"):
+        CsvSource(shop(2), delimiter=delimiter).load(task)

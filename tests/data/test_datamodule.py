@@ -213,6 +213,41 @@ def test_all_examples_too_long_are_refused_before_training(shop, module):
         module(shop(20), max_length=limit).setup()
 
 
+def test_examples_too_long_are_left_out_where_bad_rows_are_skipped(shop, task, processor, caplog):
+    path = shop(20)
+    settings = {"splits": FRACTIONS, "batch_size": 4, "seed": 1}
+    whole = ImageTextDataModule(CsvSource(path), task, processor, max_length=1000, **settings)
+    whole.setup()
+    limit = sorted(lengths.total for lengths in whole.lengths.values())[-3]
+    long = {name for name, lengths in whole.lengths.items() if lengths.total > limit}
+
+    source = CsvSource(path, on_error="skip")
+    rest = ImageTextDataModule(source, task, processor, max_length=limit, **settings)
+    rest.setup()
+
+    used = {example.id for examples in rest.examples.values() for example in examples}
+    assert used == set(whole.lengths) - long
+    assert f"skipped {len(long)} of 20 examples" in caplog.text
+    assert whole.longest_answer() == max(one.answer for one in whole.lengths.values())
+
+
+def test_a_title_on_both_sides_of_a_split_is_pointed_out(write_shop, shop_rows, module, caplog):
+    rows = shop_rows(20)
+    module(write_shop(rows)).setup()
+    assert "more than one split" not in caplog.text
+    rows[-1]["title"] = rows[0]["title"]
+    sides = set()
+    for seed in range(10):
+        caplog.clear()
+        data = module(write_shop(rows), seed=seed)
+        data.setup()
+        owner = {i: split for split, ids in data.splits.items() for i in ids}
+        apart = owner["p000"] != owner["p019"]
+        assert ("data.group_by=[title]" in caplog.text) is apart
+        sides.add(apart)
+    assert sides == {True, False}
+
+
 def test_the_summary_counts_examples_and_tokens(shop, module):
     data = module(shop(20))
     data.setup()

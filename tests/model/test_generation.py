@@ -117,6 +117,13 @@ def test_logits_processors_meet_no_negative_id(small, mixed, options):
     assert (out >= 0).all()
 
 
+def test_stop_strings_meet_no_negative_id(small, inputs):
+    free = answer(small.model, inputs)
+    stop = "a string so long that it reaches back into the picture and beyond it " * 2
+    kept = answer(small.model, inputs, stop_strings=[stop], tokenizer=small.processor.tokenizer)
+    assert torch.equal(kept, free)
+
+
 def test_a_repetition_penalty_leaves_tokens_alone_that_stand_nowhere(small, inputs):
     config = {**GREEDY, "max_new_tokens": 1, "output_scores": True, "output_logits": True}
     out = small.model.generate(

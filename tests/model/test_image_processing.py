@@ -197,3 +197,26 @@ def test_a_published_file_that_names_remote_code_is_loaded_without_it(tmp_path):
     assert type(loaded) is Phi3VImageProcessor
     assert loaded.num_crops == 16
     assert "auto_map" not in loaded.to_dict()
+
+
+def test_floats_that_are_rescaled_already_may_say_so(small_processor, picture):
+    array = np.asarray(picture(40, 24, 1))
+    expected = small_processor(array, return_tensors="pt")["pixel_values"]
+    scaled = small_processor(array / 255.0, do_rescale=False, return_tensors="pt")["pixel_values"]
+    assert torch.equal(scaled, expected)
+
+
+def test_sixteen_bits_are_scaled_and_not_cut(small_processor, picture):
+    array = np.asarray(picture(40, 24, 1))
+    expected = small_processor(array, return_tensors="pt")["pixel_values"]
+    deep = small_processor(array.astype(np.uint16) * 257, return_tensors="pt")["pixel_values"]
+    assert torch.equal(deep, expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [(np.nan, {}, "not finite"), (0.5, {"num_crops": 0}, "at least one crop")],
+)
+def test_what_makes_no_crops_is_refused(small_processor, change, options, message):
+    with pytest.raises(ValueError, match=message):
+        small_processor(np.full((24, 40, 3), change), **options)

@@ -60,8 +60,8 @@ def test_pictures_and_special_tokens_stand_where_the_published_processor_puts_th
 
 @pytest.mark.parametrize("kind", FOLDERS)
 def test_ids_are_the_published_ones(kind, golden):
-    if not PUBLISHED.is_dir():  # the test above holds the structure on any machine
-        return
+    if not PUBLISHED.is_dir():
+        pytest.skip("the published tokenizers are not here; the test above holds their structure")
     processor = Phi3VProcessor.from_pretrained(PUBLISHED / FOLDERS[kind])
     published = GOLDEN[kind]
     assert processor.image_processor.num_crops == published["num_crops"]
@@ -241,3 +241,24 @@ def test_it_is_saved_and_loaded_by_its_class_and_by_auto(tmp_path, processor, pi
         assert all(torch.equal(out[key], expected[key]) for key in expected)
         assert loaded.chat_template == processor.chat_template
         assert loaded.end_of_turn_ids == processor.end_of_turn_ids
+
+
+def test_generated_ids_are_read_with_their_pictures_in_front(processor, picture):
+    text = "<|user|>\n<|image_1|>\nWhat is shown?<|end|>\n"
+    inputs = processor(text=[text], images=[picture(40, 24, 1)])
+    (read,) = processor.batch_decode(inputs["input_ids"])
+    assert read.count("<|image_1|>") == 1
+    assert read.index("<|image_1|>") < read.index("What is shown?")
+    for one in (processor.decode, lambda row, **o: processor.decode([row.tolist()], **o)[0]):
+        assert one(inputs["input_ids"][0]) == read
+    (plain,) = processor.post_process_image_text_to_text(inputs["input_ids"])
+    assert "image_1" not in plain
+    assert "What is shown?" in plain
+
+
+def test_pictures_may_come_as_one_array(processor, picture):
+    arrays = np.stack([np.asarray(picture(40, 24, seed)) for seed in (1, 2)])
+    text = ["<|image_1|> a", "<|image_1|> b"]
+    together = processor(text=text, images=arrays, padding=True)
+    apart = processor(text=text, images=list(arrays), padding=True)
+    assert torch.equal(together["pixel_values"], apart["pixel_values"])

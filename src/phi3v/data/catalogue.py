@@ -119,7 +119,8 @@ class Catalogue:
 def draw_rows(one: Callable[[int], T], rows: int, processes: int | None = None) -> Iterable[T]:
     """one(0), one(1), ... in order, on all cores.
 
-    The workers are forked before torch has started any thread, and draw with Pillow and NumPy only.
+    The workers draw with Pillow and NumPy only: they may be forked from a process that has loaded
+    torch, since they never call it.
     """
     processes = processes or min(os.cpu_count() or 1, 8)
     if processes == 1 or rows < 200 or "fork" not in _start_methods():

@@ -118,6 +118,7 @@ class CsvSource:
         self, table: Table, task: Task, fields: dict[str, str]
     ) -> list[tuple[Row, Values]]:
         """Returns the good rows with their values, and deals with the others."""
+        total = len(table.rows) + len(table.malformed)
         look = open_picture if len(table.rows) <= self.verify_up_to else picture_size
 
         def check(row: Row) -> Values | UserError:
@@ -128,14 +129,15 @@ class CsvSource:
 
         with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter lock
             checked = list(zip(table.rows, pool.map(check, table.rows), strict=True))
-        self.skipped = [str(result) for _, result in checked if isinstance(result, UserError)]
+        refused = [str(result) for _, result in checked if isinstance(result, UserError)]
+        self.skipped = [*table.malformed, *refused]
         good = [(row, result) for row, result in checked if not isinstance(result, UserError)]
         if self.skipped and (self.on_error == "raise" or not good):
-            raise UserError(f"{self.path}: {refusal(self.skipped, len(table.rows))}")
+            raise UserError(f"{self.path}: {refusal(self.skipped, total)}")
         for reason in self.skipped:
             log.warning("%s: skipped %s", self.path, reason)
         if self.skipped:
-            log.warning("%s: skipped %d of %d rows", self.path, len(self.skipped), len(table.rows))
+            log.warning("%s: skipped %d of %d rows", self.path, len(self.skipped), total)
         return good
 
     def _checked(

@@ -16,6 +16,9 @@ from pathlib import Path
 
 from phi3v.errors import UserError
 
+# The shell takes the outer quotes away, Hydra the inner ones.
+_GIVE_DELIMITER = """give the delimiter, as "data.delimiter=';'" or data.delimiter=tab"""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -27,11 +30,19 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A CSV file in memory."""
+    """A CSV file in memory.
+
+    Attributes:
+        path: The file.
+        columns: The header.
+        rows: What stands below it, empty lines left out.
+        malformed: What is wrong with each row that has another number of cells than the header.
+    """
 
     path: Path
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
+    malformed: tuple[str, ...] = ()
 
     def require(self, columns: Iterable[str]) -> None:
         """Checks that the table has these columns.
@@ -49,7 +60,7 @@ class Table:
         near = difflib.get_close_matches(column, self.columns, n=2, cutoff=0.5)
         did_you_mean = f"; did you mean {' or '.join(map(repr, near))}?" if near else ";"
         if len(self.columns) == 1 and any(mark in self.columns[0] for mark in ";\t|"):
-            return f"; the header is one column, {self.columns[0]!r}: set data.delimiter"
+            return f"; the header is one column, {self.columns[0]!r}: {_GIVE_DELIMITER}"
         return f"{did_you_mean} the columns are {', '.join(self.columns)}"
 
 
@@ -57,26 +68,33 @@ def read_table(path: Path, delimiter: str = ",") -> Table:
     """Reads a CSV file in UTF-8, with or without a byte order mark.
 
     Raises:
-        UserError: When the file is missing, empty, not UTF-8, or a row is malformed.
+        UserError: When the file is missing, empty or not UTF-8, its quotes do not match, or the
+            delimiter is no single character.
     """
-    records = list(_records(path, delimiter))
-    if not records or not any(records[0]):
+    delimiter = {"\\t": "\t", "tab": "\t"}.get(delimiter, delimiter)
+    if len(delimiter) != 1 or delimiter in '\r\n"':
+        raise UserError(f"data.delimiter={delimiter!r} is not one character: {_GIVE_DELIMITER}")
+    records = [
+        (number, record)
+        for number, record in enumerate(_records(path, delimiter), start=1)
+        if any(cell.strip() for cell in record)
+    ]
+    if not records:
         raise UserError(f"{path}: the file is empty; its first row must name the columns")
-    columns = tuple(name.strip() for name in records[0])
-    rows = []
-    for number, record in enumerate(records[1:], start=2):
-        if not any(cell.strip() for cell in record):
-            continue
+    columns = tuple(name.strip() for name in records[0][1])
+    rows, malformed = [], []
+    for number, record in records[1:]:
         if len(record) != len(columns):
-            raise UserError(
-                f"{path}: row {number}: {len(record)} cells where the header has {len(columns)}; "
-                f"quote cells that contain {delimiter!r}"
+            malformed.append(
+                f"row {number}: {len(record)} cells where the header has {len(columns)}; quote "
+                f"cells that contain {delimiter!r}"
             )
+            continue
         cells = (cell.strip() for cell in record)
         rows.append(Row(number, dict(zip(columns, cells, strict=True))))
-    if not rows:
+    if not rows and not malformed:
         raise UserError(f"{path}: there is a header but no rows")
-    return Table(path, columns, tuple(rows))
+    return Table(path, columns, tuple(rows), tuple(malformed))
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[dict[str, str]]) -> None:

@@ -9,6 +9,8 @@
 `setup` checks every example: what is wrong with the data is said before the first step.
 """
 
+import logging
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median_low
@@ -27,6 +29,8 @@ from phi3v.data.splits import load_splits, make_splits, seeded_rank
 from phi3v.errors import UserError
 from phi3v.model import Phi3VProcessor
 from phi3v.task import Task
+
+log = logging.getLogger(__name__)
 
 
 class ImageTextDataModule(LightningDataModule):
@@ -107,11 +111,35 @@ class ImageTextDataModule(LightningDataModule):
         if len(by_id) < len(examples):
             raise ValueError(f"{self.source.describe()}: the source repeats an example id")
         self.lengths = self._measured(examples)
+        examples = [example for example in examples if example.id in self.lengths]
         if self.splits_file is None:
             self.splits = make_splits(examples, self.fractions, self.seed)
         else:
             self.splits = load_splits(self.splits_file, examples)
         self.examples = {name: [by_id[i] for i in ids] for name, ids in self.splits.items()}
+        self._warn_of_twins()
+
+    def longest_answer(self) -> int:
+        """Returns the tokens of the longest answer with its <|end|>, after `setup`."""
+        return max(lengths.answer for lengths in self.lengths.values())
+
+    def _warn_of_twins(self) -> None:
+        """Says so where a text that hardly ever repeats stands on both sides of a split."""
+        for name in self.task.field_names:
+            if self.task.fields[name].kind != "text":
+                continue
+            sides: dict[str, set[str]] = defaultdict(set)
+            for split, rows in self.examples.items():
+                for example in rows:
+                    sides[str(example.values[name]).casefold()].add(split)
+            twins = sorted(text for text, splits in sides.items() if len(splits) > 1)
+            # Short answers such as yes and no repeat by nature: that is no leak.
+            if twins and len(twins) <= 0.1 * len(sides):
+                log.warning(
+                    "%d texts of %s stand in more than one split, %r for example: if they are the "
+                    "same thing, keep it together with data.group_by=[%s]",
+                    len(twins), name, twins[0], name,
+                )  # fmt: skip
 
     def train_dataloader(self) -> DataLoader[Encoded]:
         """Returns shuffled batches with labels; another order each epoch."""
@@ -147,15 +175,19 @@ class ImageTextDataModule(LightningDataModule):
         )
 
     def _measured(self, examples: Sequence[Example]) -> dict[str, Lengths]:
-        """Returns the lengths of all examples by id, or refuses all that cannot be encoded."""
+        """Returns lengths by id; refuses or, where the source skips, leaves out the unusable."""
         lengths, reasons = {}, []
         for example in examples:
             try:
                 lengths[example.id] = self._collators["train"].encode.lengths(example)
             except UserError as error:
                 reasons.append(str(error))
-        if reasons:
+        if reasons and (getattr(self.source, "on_error", "raise") == "raise" or not lengths):
             raise UserError(refusal(reasons, len(examples)))
+        for reason in reasons:
+            log.warning("skipped %s", reason)
+        if reasons:
+            log.warning("skipped %d of %d examples", len(reasons), len(examples))
         return lengths
 
     def _examples(self, split: str) -> list[Example]:

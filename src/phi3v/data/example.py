@@ -35,7 +35,11 @@ class Example:
 
 
 class Source(Protocol):
-    """Anything that yields examples for a task."""
+    """Anything that yields examples for a task.
+
+    A source with an attribute `on_error` of "skip" lets the data module leave out examples that
+    turn out to be unusable only when they are encoded; otherwise those are refused.
+    """
 
     def load(self, task: Task) -> list[Example]:
         """Returns every example, in the source's own order.

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from phi3v.errors import UserError
@@ -86,7 +87,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F"):
         raise ValueError(f"mode {image.mode} has no fixed white; save it with 8 bits a channel")
     if image.mode.startswith("I;16"):
-        image = image.point(lambda value: value / 256).convert("L")
+        shades = np.asarray(image.convert("I")) // 256
+        image = Image.fromarray(shades.astype(np.uint8))
     if not image.has_transparency_data:
         return image.convert("RGB")
     colours = image.convert("RGBA")

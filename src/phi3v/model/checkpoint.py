@@ -82,6 +82,7 @@ class Checkpoint:
         """
         dtype = _dtype(self.dtype)
         _check_attention(self.attn_implementation)
+        _check_crops(self.num_crops)
         where = self._where()
         config = _config(self.path, where)
         processor = self._processor(where)
@@ -178,6 +179,7 @@ class Scratch:
             raise UserError("model: a model from scratch trains its tokenizer and needs texts")
         dtype = _dtype(self.dtype)
         _check_attention(self.attn_implementation)
+        _check_crops(self.num_crops)
         _check_keys("model.config", self.config, Phi3VConfig)
         _check_keys(
             "model.config.vision_config", self.config.get("vision_config"), CLIPVisionConfig
@@ -291,6 +293,11 @@ def _dtype(name: str) -> torch.dtype:
 def _check_attention(name: str) -> None:
     if name not in ATTENTIONS:
         raise UserError(f"model.attn_implementation: {name} is not one of {', '.join(ATTENTIONS)}")
+
+
+def _check_crops(number: int | None) -> None:
+    if number is not None and number < 1:
+        raise UserError(f"model.num_crops={number}: a picture has at least one crop")
 
 
 def _one_line(error: BaseException) -> str:

@@ -81,6 +81,10 @@ class Phi3VConfig(Phi3Config):
         kind = rope.get("rope_type", kind)
         rope["rope_type"] = "longrope" if kind in ("su", "yarn") else kind
         if rope["rope_type"] == "longrope":
+            known = type(self).original_max_position_embeddings
+            given = rope.get("original_max_position_embeddings")
+            if given and self.original_max_position_embeddings == known:
+                self.original_max_position_embeddings = int(given)  # stated here and nowhere else
             rope["original_max_position_embeddings"] = self.original_max_position_embeddings
             rope["factor"] = self.max_position_embeddings / self.original_max_position_embeddings
         if kind == "yarn":  # the published code's "yarn" differs from "su" in this factor alone

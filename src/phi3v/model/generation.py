@@ -11,11 +11,12 @@ context, the whole prompt runs once more with the long rope factors, pictures in
 from collections.abc import Callable
 from typing import Any, cast
 
-from torch import LongTensor, Tensor
+from torch import FloatTensor, LongTensor, Tensor
 from transformers import GenerationMixin
 from transformers.cache_utils import Cache
 from transformers.generation.candidate_generator import CandidateGenerator
 from transformers.generation.logits_process import LogitsProcessorList
+from transformers.generation.stopping_criteria import StoppingCriteriaList
 
 from phi3v.model.configuration import Phi3VConfig
 
@@ -126,6 +127,10 @@ class PictureGenerationMixin(GenerationMixin):
         stand_in = self.config.bos_token_id or 0
         return _OnTokenIds(super()._get_logits_processor(*args, **kwargs), stand_in)
 
+    def _get_stopping_criteria(self, *args: Any, **kwargs: Any) -> StoppingCriteriaList:
+        stand_in = self.config.bos_token_id or 0
+        return _StopOnTokenIds(super()._get_stopping_criteria(*args, **kwargs), stand_in)
+
     def _get_candidate_generator(self, *args: Any, **kwargs: Any) -> CandidateGenerator:
         generator = super()._get_candidate_generator(*args, **kwargs)
         config = self.config
@@ -133,6 +138,18 @@ class PictureGenerationMixin(GenerationMixin):
         propose = _cut_candidates(generator.get_candidates, boundary)
         setattr(generator, "get_candidates", propose)  # noqa: B010  (a method, to the type checker)
         return generator
+
+
+class _StopOnTokenIds(StoppingCriteriaList):
+    """Shows stopping criteria a real token where `input_ids` holds a picture's placeholder."""
+
+    def __init__(self, criteria: StoppingCriteriaList, stand_in: int) -> None:
+        super().__init__(criteria)
+        self.stand_in = stand_in
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Any:
+        visible = cast(LongTensor, input_ids.where(input_ids >= 0, self.stand_in))
+        return super().__call__(visible, cast(FloatTensor, scores), **kwargs)
 
 
 class _OnTokenIds(LogitsProcessorList):

@@ -25,6 +25,7 @@ from typing_extensions import TypedDict
 from phi3v.model.vision import count_image_tokens
 
 WHITE = 255
+_UNIT = "phi3v_unit"  # notes on a picture that it came as floats of 0..1
 # CLIP's, on values of 0..1.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -108,8 +109,9 @@ class Phi3VImageProcessor(BaseImageProcessor):
     """Turns pictures into crops for `Phi3VForCausalLM`.
 
     Pictures may be PIL images, numpy arrays or tensors, alone, in a list, or in lists of lists.
-    Arrays of floats hold 0..1 or 0..255; they are brought to 8 bits, because the published resize
-    works on those.
+    Arrays of floats hold 0..1 or 0..255, those of 16 bits 0..65535; they are brought to 8 bits,
+    because the published resize works on those. Whoever has floats of 0..1 may say so as usual in
+    transformers, with `do_rescale=False`: what is normalised is then 0..1 all the same.
 
     Args:
         num_crops: the most crops of a picture, without the overview.
@@ -183,7 +185,8 @@ class Phi3VImageProcessor(BaseImageProcessor):
         pixels, sizes, counts = [], [], []
         for image in images:
             layout = lay_out(*image.size, num_crops, crop_size)
-            values = self._values(resize_and_pad(image, layout), **kwargs)
+            options = kwargs | {"do_rescale": kwargs["do_rescale"] or _UNIT in image.info}
+            values = self._values(resize_and_pad(image, layout), **options)
             pixels.append(cut_up(values, num_crops, crop_size).numpy())
             sizes.append(layout.padded)
             counts.append(count_image_tokens(*layout.padded, crop_size, grid))
@@ -217,6 +220,8 @@ class Phi3VImageProcessor(BaseImageProcessor):
             if size["height"] != size["width"]:
                 raise ValueError(f"crop_size {size} is no square")
             size = size["height"]
+        if (crops := kwargs.get("num_crops")) is not None and crops < 1:
+            raise ValueError(f"num_crops {crops}: a picture has at least one crop")
         tokens = kwargs.get("num_img_tokens")
         if tokens is not None and math.isqrt(tokens) ** 2 != tokens:
             raise ValueError(f"num_img_tokens {tokens} is no square number")
@@ -259,6 +264,15 @@ def _from_array(array: np.ndarray, data_format: str | ChannelDimension | None) -
             array = array.transpose(1, 2, 0)
         if array.shape[2] == 1:
             array = array[:, :, 0]
-    if np.issubdtype(array.dtype, np.floating) and array.size and array.max() <= 1:
-        array = array * WHITE
-    return Image.fromarray(np.clip(np.rint(array), 0, WHITE).astype(np.uint8))
+    unit = False
+    if np.issubdtype(array.dtype, np.floating):
+        if not np.isfinite(array).all():
+            raise ValueError("a picture holds values that are not finite")
+        unit = array.size > 0 and array.max() <= 1
+        array = array * WHITE if unit else array
+    elif array.dtype == np.uint16:
+        array = array / 257  # 65535 is white
+    image = Image.fromarray(np.clip(np.rint(array), 0, WHITE).astype(np.uint8))
+    if unit:
+        image.info[_UNIT] = True
+    return image

@@ -261,7 +261,7 @@ class Phi3VForCausalLM(Phi3VPreTrainedModel, PictureGenerationMixin):
             **kwargs,
         )
         hidden = slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep)
-        logits = self.lm_head(hidden)
+        logits = self.lm_head(hidden).float()  # as published, also where weights are bfloat16
         loss = None
         if labels is not None:
             labels = labels.where(labels >= 0, -100)

@@ -10,6 +10,7 @@ its own <s>, and a picture stands between them as its number, negated, once for 
 # The libraries are typed in part.
 # mypy: disable-error-code="no-untyped-call"
 
+import itertools
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -114,6 +115,44 @@ class Phi3VProcessor(ProcessorMixin):
         tensors = options["text_kwargs"].get("return_tensors")
         columns = self._pad(rows, options["text_kwargs"])
         return BatchFeature({**columns, **vision}, tensor_type=tensors)
+
+    def decode(self, token_ids: Any, **kwargs: Any) -> Any:
+        """Text of one row of ids; a picture's ids read as its tag, or as nothing.
+
+        Several rows give a list of texts, as the tokenizer's own method does.
+
+        Args:
+            token_ids: ids as `generate` returns them, placeholders of the prompt included.
+            **kwargs: of the tokenizer; with `skip_special_tokens` the tags are left out.
+        """
+        ids = token_ids.tolist() if hasattr(token_ids, "tolist") else token_ids
+        if not isinstance(ids, int) and any(isinstance(row, list) for row in ids):
+            return self.batch_decode(ids, **kwargs)
+        runs = itertools.groupby([ids] if isinstance(ids, int) else ids, lambda one: min(one, 0))
+        hidden = kwargs.get("skip_special_tokens", False)
+        pieces = [
+            ("" if hidden else f"<|image_{-number}|>")
+            if number
+            else self._decode(list(run), kwargs)
+            for number, run in runs
+        ]
+        return "".join(pieces)
+
+    def batch_decode(self, sequences: Any, **kwargs: Any) -> list[str]:
+        """Text of every row of ids; see `decode`."""
+        return [self.decode(row, **kwargs) for row in sequences]
+
+    def post_process_image_text_to_text(
+        self, generated_outputs: Any, skip_special_tokens: bool = True, **kwargs: Any
+    ) -> list[str]:
+        """Text of what `generate` returned; what transformers' pipelines call."""
+        return self.batch_decode(
+            generated_outputs, skip_special_tokens=skip_special_tokens, **kwargs
+        )
+
+    def _decode(self, ids: list[int], options: dict[str, Any]) -> str:
+        text: str = self.tokenizer.decode(ids, **options)
+        return text
 
     def encode_prompt(self, text: str, image_token_counts: Sequence[int]) -> list[int]:
         """Token ids of one prompt, -k repeated where it says <|image_k|>.
@@ -239,7 +278,8 @@ def pictures_by_prompt(prompts: Sequence[str], images: Any) -> list[list[Any]]:
     """
     if images is None:
         images = []
-    if is_valid_image(images) or isinstance(images, str):
+    several = getattr(images, "ndim", 0) == 4  # an array or tensor of several pictures
+    if not several and (is_valid_image(images) or isinstance(images, str)):
         images = [images]
     images = list(images)
     if images and all(isinstance(own, list | tuple) for own in images):

@@ -1,5 +1,6 @@
 """Builds the pieces of a run from its configuration, in the order in which they need each other."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from phi3v.model import Checkpoint, Loaded
 from phi3v.run.directory import RunDirectory
 from phi3v.run.scoring import Base
 from phi3v.task import Task
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,11 @@ def build(cfg: DictConfig, splits_file: Path | None = None) -> Pieces:
     given: dict[str, Any] = {"source": source, "task": task, "processor": loaded.processor}
     data = cast(ImageTextDataModule, instantiate(cfg.data, **given, **replaced))
     data.setup()
+    if (longest := data.longest_answer()) > cfg.max_new_tokens:
+        log.warning(
+            "the longest answer has %d tokens, and generated ones are cut after max_new_tokens=%d:"
+            " set max_new_tokens=%d", longest, cfg.max_new_tokens, longest,
+        )  # fmt: skip
     return Pieces(task, data, loaded, reload)
 
 

@@ -139,7 +139,11 @@ class Task:
                 f"{origin}: there is no {name!r}, which task {self.name!r} needs; {hint}"
             )
         value = values[name]
-        return value.strip() if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        if not value.strip() and name not in self.fields:
+            raise UserError(f"{origin}: {name} is empty; give it a value or leave the row out")
+        return value.strip()
 
     def _truth(self, name: str, values: Mapping[str, Value], origin: str) -> Value:
         value = self._present(name, values, origin)
