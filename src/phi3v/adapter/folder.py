@@ -20,6 +20,7 @@ from peft import (
     get_peft_model_state_dict,
     set_peft_model_state_dict,
 )
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -65,7 +66,11 @@ def load_adapter(model: nn.Module, folder: str | Path) -> nn.Module:
         return model
     if not (folder / WEIGHTS).is_file():
         raise UserError(f"{folder}: no {WEIGHTS} beside {CONFIG}; pickled weights are not read")
-    config = PeftConfig.from_pretrained(str(folder))
+    try:
+        config = PeftConfig.from_pretrained(str(folder))
+        state = load_file(folder / WEIGHTS)
+    except (SafetensorError, ValueError, TypeError) as error:
+        raise UserError(f"{folder}: the adapter cannot be read ({error})") from error
     if not isinstance(config, LoraConfig):
         raise UserError(f"{folder}: holds an adapter of type {config.peft_type}, only LoRA is read")
     config.inference_mode = True
@@ -73,7 +78,6 @@ def load_adapter(model: nn.Module, folder: str | Path) -> nn.Module:
         _check_same_settings(model.peft_config["default"], config, folder)
     else:
         model = wrap(_as_phi3v(model), config)
-    state = load_file(folder / WEIGHTS)
     check_same_tensors(_adapter_tensors(model), state, f"the weights in {folder}")
     set_peft_model_state_dict(model, state)
     return model

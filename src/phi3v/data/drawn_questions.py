@@ -221,11 +221,14 @@ def _measure(look: Look, rng: np.random.Generator, most: int) -> tuple[str, str]
     values = [
         measured(name, look) * math.exp(SCATTER * float(rng.standard_normal())) for name in names
     ]
-    question, answer = MEASUREMENTS[int(rng.integers(len(MEASUREMENTS)))]
-    words = _spellings(look) | {
-        "quantity": ", ".join(names),
-        "number": ", ".join(str(max(1, round(value))) for value in values),
-    }
+    numbers = [str(max(1, round(value))) for value in values]
+    ways = MEASUREMENTS
+    if len(names) > 1:
+        # Each number stands behind its name: which one is meant must not be a riddle of its own.
+        numbers = [f"{name} {number}" for name, number in zip(names, numbers, strict=True)]
+        ways = MEASUREMENTS[:3]  # the last one has no room for a list
+    question, answer = ways[int(rng.integers(len(ways)))]
+    words = _spellings(look) | {"quantity": ", ".join(names), "number": ", ".join(numbers)}
     return question.format(**words), answer.format(**words)
 
 

@@ -61,6 +61,11 @@ def save_splits(splits: Mapping[str, Sequence[str]], path: Path) -> None:
     path.write_text(json.dumps(splits, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def ids_in(path: Path) -> set[str]:
+    """Reads the example ids of all splits in a file of splits."""
+    return {i for ids in _read_splits(path).values() for i in ids}
+
+
 def load_splits(path: Path, examples: Sequence[Example]) -> dict[str, list[str]]:
     """Reads splits and checks them against the examples that are there today.
 

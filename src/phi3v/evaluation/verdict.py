@@ -45,7 +45,7 @@ def verdict(
     controls = [name for name in _CONTROLS if systems.get(name)]
     if not controls:
         return False, ["Whether the model looks was not checked: no picture control was run."]
-    deciding = _deciding(task)
+    deciding = _deciding(task, systems.get("baseline", {}))
     seen = [name for name in deciding if _sees(name, own, systems, controls, intervals or {})]
     unseen = [name for name in deciding if name not in seen]
     facts = [_fact(task, name, systems, controls, name in seen) for name in (*seen, *unseen)]
@@ -60,13 +60,22 @@ def verdict(
     return not unseen, [*sentences, *_beside(task, systems)]
 
 
-def _deciding(task: Task) -> list[str]:
-    """The metrics that decide: the objective and the headline of labels and numbers."""
+def _deciding(task: Task, constant: Metrics) -> list[str]:
+    """The metrics that decide: the objective and the headline of labels and numbers.
+
+    A label with one value is right without a look, and cannot decide anything.
+    """
     names = [] if task.objective.endswith("parse_rate") else [task.objective]
     kinds = {name: task.fields[name].kind for name in task.field_names}
     names += [f"{name}/{HEADLINE[kind]}" for name, kind in kinds.items() if kind != "text"]
+    names = [name for name in names if constant.get(name) != perfect(name)] or names
     names = names or [f"{name}/{HEADLINE['text']}" for name in kinds]
     return list(dict.fromkeys(names))
+
+
+def perfect(name: str) -> float:
+    """The value of a metric than which there is no better."""
+    return 0.0 if direction(name) == "min" else 1.0
 
 
 def _sees(

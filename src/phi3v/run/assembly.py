@@ -40,11 +40,15 @@ class Pieces:
     reload: Callable[[], Loaded]
 
 
-def build(cfg: DictConfig, splits_file: Path | None = None) -> Pieces:
+def build(
+    cfg: DictConfig, run: RunDirectory | None = None, splits_file: Path | None = None
+) -> Pieces:
     """Loads data and base model.
 
     Args:
         cfg: A run's configuration.
+        run: A run to be evaluated; where it trained a whole model, that one is loaded, with the
+            tokenizer that it was trained with.
         splits_file: Takes the splits from there instead of making them.
 
     Raises:
@@ -56,7 +60,7 @@ def build(cfg: DictConfig, splits_file: Path | None = None) -> Pieces:
     def reload() -> Loaded:
         return cast(Loaded, instantiate(cfg.model).load(lambda: _texts(source, task)))
 
-    loaded = reload()
+    loaded = _trained_whole(cfg, run) if run and run.model.is_dir() else reload()
     context = int(loaded.model.config.max_position_embeddings)
     if cfg.data.max_length > context:
         raise UserError(
@@ -82,14 +86,18 @@ def _texts(source: Source, task: Task) -> Iterator[str]:
         yield task.write_answer(example.values)
 
 
-def restore(cfg: DictConfig, run: RunDirectory, pieces: Pieces) -> nn.Module:
-    """The model as a run left it: the base with the run's adapter, or the run's own model."""
-    if not run.model.is_dir():
-        return load_adapter(pieces.loaded.model, run.adapter)
+def _trained_whole(cfg: DictConfig, run: RunDirectory) -> Loaded:
     known = cast(Mapping[str, Any], OmegaConf.to_container(cfg.model, resolve=True))
     same = ("num_crops", "dtype", "attn_implementation")
     settings = {name: known[name] for name in same if name in known}
-    return Checkpoint(path=str(run.model), **settings).load().model
+    return Checkpoint(path=str(run.model), **settings).load()
+
+
+def restore(run: RunDirectory, pieces: Pieces) -> nn.Module:
+    """The model as a run left it: the base with the run's adapter, or the run's own model."""
+    if run.model.is_dir():
+        return pieces.loaded.model
+    return load_adapter(pieces.loaded.model, run.adapter)
 
 
 def base_of(model: nn.Module, reload: Callable[[], Loaded]) -> Base:

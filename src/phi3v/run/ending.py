@@ -19,16 +19,30 @@ log = logging.getLogger(__name__)
 
 
 def write_results(
-    run: RunDirectory, scored: Scored, task: Task, cfg: DictConfig, title: str
+    run: RunDirectory,
+    scored: Scored,
+    task: Task,
+    cfg: DictConfig,
+    title: str,
+    trained: RunDirectory | None = None,
 ) -> None:
-    """Writes all that an evaluation found into its directory."""
+    """Writes all that an evaluation found into its directory.
+
+    Args:
+        run: Where it is written.
+        scored: What was found.
+        task: What was asked.
+        cfg: The configuration, for the report.
+        title: Of the report.
+        trained: The run whose history of training the report shows; by default `run` itself.
+    """
     run.write_metrics(scored.summary)
     run.write_predictions(scored.predictions)
     write_report(
         run.report,
         title=title,
         summary=scored.summary,
-        history=run.read_history(),
+        history=(trained or run).read_history(),
         predictions=scored.predictions,
         task=task,
         config_yaml=yaml.safe_dump(public_config(cfg), sort_keys=False, allow_unicode=True),

@@ -4,21 +4,34 @@ objective = evaluate(cfg)
 """
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from phi3v.config import instantiate, save_config
+from phi3v.config import instantiate, instantiate_source, save_config
+from phi3v.data import Source
+from phi3v.data.splits import ids_in
+from phi3v.errors import UserError
 from phi3v.run.assembly import base_of, build, restore
+from phi3v.run.checks import check_objective, make_trainer
 from phi3v.run.directory import RunDirectory
 from phi3v.run.ending import show_results, write_results
 from phi3v.run.environment import environment
 from phi3v.run.numerics import repeatable
 from phi3v.run.quiet import quiet_libraries
 from phi3v.run.scoring import score
+from phi3v.task import Task
 
 log = logging.getLogger(__name__)
+
+# Overrides of the group `data` that leave the examples the same.
+SAME_DATA = {
+    *("data.batch_size", "data.eval_batch_size", "data.num_workers", "data.cache_pictures"),
+    *("data.eval_limit", "data.max_length", "data.image_root"),
+}
 
 
 def evaluate(cfg: DictConfig) -> float | None:
@@ -36,11 +49,14 @@ def evaluate(cfg: DictConfig) -> float | None:
     save_config(cfg, here.path)
     here.write_environment(environment(cfg.seed))
 
-    same_data = run is not None and run.splits.is_file() and not cfg.data.get("splits_file")
-    pieces = build(cfg, splits_file=run.splits if run and same_data else None)
+    words = HydraConfig.get().overrides.task
+    if run and any(word.lstrip("+~").startswith("adapter") for word in words):
+        raise UserError("adapter: with run=... the adapter is the run's own; leave the word out")
+    trainer = make_trainer(cfg, [])
+    check_objective(str(cfg.objective), cast(Task, instantiate(cfg.task)))
+    pieces = build(cfg, run=run, splits_file=splits_for(cfg, run, words) if run else None)
     log.info(pieces.data.summary())
-    model = restore(cfg, run, pieces) if run else pieces.loaded.model
-    trainer = instantiate(cfg.trainer, logger=False, callbacks=[])
+    model = restore(run, pieces) if run else pieces.loaded.model
     model.eval().to(trainer.strategy.root_device)
     scored = score(
         model, pieces.task, pieces.data,
@@ -48,11 +64,42 @@ def evaluate(cfg: DictConfig) -> float | None:
         base=base_of(model, pieces.reload) if run else None,
         subject="Fine-tuned" if run else "Base model",
     )  # fmt: skip
-    write_results(here, scored, pieces.task, cfg, f"{cfg.get('name') or 'base'}: {cfg.split}")
+    write_results(here, scored, pieces.task, cfg, f"{cfg.get('name') or 'base'}: {cfg.split}", run)
     lines = {"repeats": repetition(run, scored.summary)} if run and cfg.split == "test" else {}
     show_results(here, scored.summary, lines)
     figures: dict[str, float | None] = scored.summary["systems"]["fine_tuned"]
     return figures.get(cfg.objective.partition("/")[2])
+
+
+def splits_for(cfg: DictConfig, run: RunDirectory, words: Sequence[str]) -> Path | None:
+    """The splits to score: the run's own, or None for other data, which are divided anew.
+
+    Args:
+        cfg: The configuration of this evaluation.
+        run: The run that is evaluated.
+        words: The overrides of the command line; data are the run's unless these name others.
+
+    Raises:
+        UserError: When the run does not say which examples it was trained on.
+    """
+    chosen = [word.lstrip("+~").partition("=")[0] for word in words]
+    if "data.splits_file" in chosen and cfg.data.splits_file:
+        return None  # as the configuration says
+    other = any(name.startswith("data") and name not in SAME_DATA for name in chosen)
+    if not run.splits.is_file():
+        if other:
+            return None
+        raise UserError(
+            f"{run.splits}: missing, so nobody knows which examples were for testing; give "
+            "data.splits_file=..."
+        )
+    if other:
+        source = cast(Source, instantiate_source(cfg.data))
+        ids = {example.id for example in source.load(cast(Task, instantiate(cfg.task)))}
+        if ids != ids_in(run.splits):
+            log.info("these are not the examples of the run: they are divided anew")
+            return None
+    return run.splits
 
 
 def repetition(run: RunDirectory, summary: dict[str, Any]) -> str:

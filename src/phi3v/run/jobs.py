@@ -8,11 +8,13 @@ would run the whole sweep again. So under `-m` this only starts `python train.py
 overrides and waits. Importing this module imports nothing heavy.
 """
 
+import contextlib
 import json
 import logging
 import math
 import os
 import pkgutil
+import signal
 import subprocess
 import sys
 import traceback
@@ -31,6 +33,7 @@ from phi3v.config.front_door import refuse
 from phi3v.errors import UserError
 
 OUTCOME = "outcome.json"
+GRACE = 60.0  # seconds that an interrupted job has to save what it has
 # What would tell a job that it is a part of something it is not: ranks, ports, seeds, run ids.
 _INHERITED = {
     *("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "ROLE_RANK"),
@@ -46,12 +49,12 @@ class Outcome:
     """How a job ended.
 
     Attributes:
-        status: "ok", or "failed" for whatever reason.
+        status: "ok", "interrupted" by a signal, or "failed" for whatever other reason.
         objective: What the program returned; None when it failed, or that is no finite number.
         reason: One line on what went wrong; empty when nothing did.
     """
 
-    status: Literal["ok", "failed"]
+    status: Literal["ok", "failed", "interrupted"]
     objective: float | None = None
     reason: str = ""
 
@@ -79,7 +82,8 @@ def start(cfg: DictConfig, program: str) -> float | None:
         The objective that the program returns; NaN for a job of a sweep that failed.
 
     Raises:
-        SystemExit: With status 2 after a UserError was printed, outside of sweeps.
+        SystemExit: With status 2 after a UserError was printed, outside of sweeps; with 130 or
+            143 after an interruption by Ctrl-C or SIGTERM.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -90,6 +94,12 @@ def start(cfg: DictConfig, program: str) -> float | None:
         line = f"error: {error}"
         _end(folder, Outcome("failed", reason=line), log_text=line)
         refuse(error)
+    except (KeyboardInterrupt, SystemExit) as error:
+        status = _interrupted_by(error)
+        _end(folder, Outcome("interrupted", reason=f"ended by {status}"))
+        print(f"\ninterrupted; what was trained so far: {folder / 'checkpoints'}", file=sys.stderr)
+        print(f"run: {folder}")
+        raise SystemExit(128 + status) from None
     except BaseException as error:
         outcome = Outcome("failed", reason=f"{type(error).__name__}: {error}".splitlines()[0])
         _end(folder, outcome, log_text=traceback.format_exc())
@@ -97,6 +107,12 @@ def start(cfg: DictConfig, program: str) -> float | None:
     finite = objective is not None and math.isfinite(objective)
     _end(folder, Outcome("ok", objective if finite else None))
     return objective
+
+
+def _interrupted_by(error: BaseException) -> signal.Signals:
+    """The signal behind an interruption; Lightning turns SIGTERM into a SystemExit of its own."""
+    sigterm = "SIGTERM" in type(error).__name__ or getattr(error, "code", None) == 143
+    return signal.SIGTERM if sigterm else signal.SIGINT
 
 
 def _end(folder: Path, outcome: Outcome, log_text: str = "") -> None:
@@ -124,7 +140,7 @@ def _elsewhere(folder: Path) -> float:
     (folder / OUTCOME).unlink(missing_ok=True)
     command = job_command(sys.argv, hydra.overrides.task, hydra.overrides.hydra, folder)
     # Hydra has opened the log file of the job already and its process goes on writing there.
-    status = subprocess.run(command, env=clean_environment(os.environ), check=False).returncode
+    status = _wait_for(subprocess.Popen(command, env=clean_environment(os.environ)))
     outcome = Outcome.read(folder)
     if outcome is None or (status != 0 and outcome.status == "ok"):
         outcome = Outcome("failed", reason=f"the process ended with status {status}")
@@ -132,6 +148,20 @@ def _elsewhere(folder: Path) -> float:
     if outcome.status != "ok":
         log.error("job %s failed: %s (see %s)", hydra.job.num, outcome.reason, folder)
     return float("nan") if outcome.objective is None else outcome.objective
+
+
+def _wait_for(process: subprocess.Popen[bytes]) -> int:
+    """Wait for a job; on Ctrl-C, which reaches the job as well, let it save what it has first."""
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE)
+        raise SystemExit(128 + signal.SIGINT) from None
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
 
 
 def job_command(argv: list[str], task: list[str], hydra: list[str], folder: Path) -> list[str]:

@@ -4,6 +4,7 @@ objective = train(cfg)
 """
 
 import logging
+import math
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,15 +16,16 @@ from torch import nn
 from phi3v.adapter import Adapter, load_trained_state, save_adapter
 from phi3v.config import instantiate, public_config, save_config
 from phi3v.data.splits import save_splits
-from phi3v.errors import UserError
 from phi3v.metric import FieldMetrics
 from phi3v.run.assembly import Pieces, base_of, build
+from phi3v.run.checks import check_monitored, check_objective, check_splits, make_trainer
 from phi3v.run.directory import RunDirectory
 from phi3v.run.ending import show_results, write_results
 from phi3v.run.environment import environment
 from phi3v.run.numerics import repeatable
 from phi3v.run.quiet import quiet_libraries
 from phi3v.run.scoring import Scored, field_values, score
+from phi3v.task import Task
 from phi3v.training import BestCheckpoint, FineTuning, StepMetrics, read_weights
 
 log = logging.getLogger(__name__)
@@ -44,31 +46,42 @@ def train(cfg: DictConfig) -> float | None:
     save_config(cfg, run.path)
     run.write_environment(environment(cfg.seed))
 
+    # What is cheap comes first: its mistakes are told before a large model is loaded.
+    adapter = cast(Adapter, instantiate(cfg.adapter))
+    optimizer, scheduler = instantiate(cfg.optimizer), instantiate(cfg.scheduler)
+    callbacks = [instantiate(node) for node in (cfg.callbacks or {}).values()]
+    trainer = make_trainer(cfg, callbacks)
+    task = cast(Task, instantiate(cfg.task))
+    check_objective(cfg.objective, task)
+    check_monitored(cfg, task, callbacks)
+
     pieces = build(cfg)
-    check_objective(cfg.objective, pieces)
+    check_splits(pieces)
     save_splits(pieces.data.splits, run.splits)
     log.info(pieces.data.summary())
 
-    adapter = cast(Adapter, instantiate(cfg.adapter))
     model = adapter.attach(pieces.loaded.model)
     module = FineTuning(
         model,
         pieces.loaded.processor,
         pieces.task,
-        optimizer=instantiate(cfg.optimizer),
-        scheduler=instantiate(cfg.scheduler),
+        optimizer=optimizer,
+        scheduler=scheduler,
         metrics=FieldMetrics(pieces.task, field_values(pieces.task, pieces.data.examples["train"])),
         max_new_tokens=cfg.max_new_tokens,
     )
-    loggers = make_loggers(cfg, run)
-    callbacks = [instantiate(node) for node in (cfg.callbacks or {}).values()]
-    trainer = instantiate(cfg.trainer, logger=loggers, callbacks=callbacks)
+    loggers = trainer.loggers = make_loggers(cfg, run)
     device = trainer.strategy.root_device
     trainer.fit(module, datamodule=pieces.data)
+    validated = best_values(callbacks) or _validated_last(trainer)
+    if not validated and trainer.limit_val_batches:
+        # The training was shorter than the way to its first validation.
+        trainer.validate(module, datamodule=pieces.data, verbose=False)
+        validated = _validated_last(trainer)
     if not trainer.is_global_zero:
         return None
 
-    validated = use_best(model, callbacks) or _validated_last(trainer)
+    use_best(model, callbacks)
     model.to(device)
     kept = keep_model(adapter, model, pieces, run)
     base = base_of(model, pieces.reload)
@@ -76,24 +89,15 @@ def train(cfg: DictConfig) -> float | None:
         model, pieces.task, pieces.data,
         split="test", max_new_tokens=cfg.max_new_tokens, base=base,
     )  # fmt: skip
-    scored.summary["metrics"] |= validated
+    scored.summary["metrics"] |= {
+        name: value if math.isfinite(value) else None for name, value in validated.items()
+    }
     write_results(run, scored, pieces.task, cfg, cfg.name)
     log_final(loggers, scored, trainer.global_step)
     again = f"python eval.py run={run.path}"
     show_results(run, scored.summary, {"adapter": str(kept), "evaluate": again})
-    return float(scored.summary["metrics"][cfg.objective])
-
-
-def check_objective(objective: str, pieces: Pieces) -> None:
-    """Refuses an objective that nothing will measure, before anything is trained.
-
-    Raises:
-        UserError: When it is no metric of the task on "val" or "test".
-    """
-    split, _, metric = objective.partition("/")
-    names = pieces.task.metric_names
-    if split not in ("val", "test") or metric not in names:
-        raise UserError(f"objective={objective}: give val/ or test/ and one of {', '.join(names)}")
+    objective = scored.summary["metrics"].get(cfg.objective)
+    return math.nan if objective is None else float(objective)
 
 
 def make_loggers(cfg: DictConfig, run: RunDirectory) -> list[Logger]:
@@ -107,13 +111,17 @@ def make_loggers(cfg: DictConfig, run: RunDirectory) -> list[Logger]:
     return loggers
 
 
-def use_best(model: nn.Module, callbacks: list[Any]) -> dict[str, float]:
-    """Puts the best checkpoint's weights into the model; its validation metrics."""
-    best = next((one for one in callbacks if isinstance(one, BestCheckpoint)), None)
-    if best is None or not best.best_model_path:
-        return {}
-    load_trained_state(model, read_weights(best.best_model_path))
-    return best.best_values
+def use_best(model: nn.Module, callbacks: list[Any]) -> None:
+    """Puts the best checkpoint's weights into the model, where one was kept."""
+    for best in callbacks:
+        if isinstance(best, BestCheckpoint) and best.best_model_path:
+            load_trained_state(model, read_weights(best.best_model_path))
+
+
+def best_values(callbacks: list[Any]) -> dict[str, float]:
+    """The validation metrics of the best checkpoint; {} where none was kept."""
+    kept = [one for one in callbacks if isinstance(one, BestCheckpoint) and one.best_model_path]
+    return kept[0].best_values if kept else {}
 
 
 def _validated_last(trainer: lightning.Trainer) -> dict[str, float]:

@@ -62,7 +62,7 @@ class LastCheckpoint(ModelCheckpoint):
     """Keeps the state at the end of the latest epoch, as `<folder>/last.ckpt`.
 
     It is saved when the epoch is complete, after its validation, so that a resumed training
-    begins with the next epoch.
+    begins with the next epoch; and when the training is interrupted, so that nothing is lost.
 
     Args:
         folder: Where it is written.
@@ -75,3 +75,10 @@ class LastCheckpoint(ModelCheckpoint):
             enable_version_counter=False,
             save_on_train_epoch_end=True,
         )
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Save where an interruption left the training; an error leaves the last epoch's state."""
+        if isinstance(exception, KeyboardInterrupt | SystemExit) and trainer.global_step > 0:
+            self._save_checkpoint(trainer, self.format_checkpoint_name({}))

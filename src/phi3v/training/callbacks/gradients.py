@@ -19,9 +19,9 @@ SHOWN = 5
 class GradientCheck(Callback):
     """Checks, after the first backward pass, that every trainable tensor has a gradient.
 
-    A gradient of zeros passes: LoRA's A matrices have one in the first step, because B starts at
-    zero, and so do embeddings of tokens that were not in the batch. Projector and vision are
-    looked at as soon as there was a picture.
+    A tensor's gradient of zeros passes, as long as its part has another one: LoRA's A matrices have
+    one in the first step, because B starts at zero, and so do embeddings of tokens that were not in
+    the batch. Projector and vision are looked at as soon as there was a picture.
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,22 @@ class GradientCheck(Callback):
             silent = [name for name in silent if part_of(name) == "decoder"]
         if silent:
             raise UserError(_message(silent))
+        if flat := self._parts_without_effect(pl_module):
+            raise UserError(
+                f"every gradient of the {' and the '.join(flat)} is zero in the first step: "
+                "something multiplies what it computes by zero, so nothing there would be learned"
+            )
         self._done = self._saw_picture
+
+    def _parts_without_effect(self, module: FineTuning) -> list[str]:
+        """Parts of which not one trainable tensor has a gradient other than zero."""
+        moved: dict[str, bool] = {}
+        for name, parameter in module.model.named_parameters():
+            if parameter.requires_grad and parameter.grad is not None:
+                part = part_of(name)
+                moved[part] = moved.get(part, False) or bool(parameter.grad.any())
+        looked_at = [part for part in moved if self._saw_picture or part == "decoder"]
+        return [part for part in looked_at if not moved[part]]
 
 
 def _message(silent: list[str]) -> str:

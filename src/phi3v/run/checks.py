@@ -1,0 +1,80 @@
+"""What can be told before anything heavy is loaded, or before the first step.
+
+trainer = make_trainer(cfg, callbacks)
+check_objective(cfg.objective, task)
+check_splits(pieces)
+"""
+
+from typing import Any
+
+import lightning
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig
+
+from phi3v.config import instantiate
+from phi3v.errors import UserError
+from phi3v.run.assembly import Pieces
+from phi3v.task import Task
+
+
+def make_trainer(cfg: DictConfig, callbacks: list[Any]) -> lightning.Trainer:
+    """Lightning's Trainer as the group `trainer` says; its loggers come later.
+
+    Raises:
+        UserError: When this machine cannot do it: no GPU, fewer devices, another precision.
+    """
+    try:
+        trainer: lightning.Trainer = instantiate(cfg.trainer, logger=False, callbacks=callbacks)
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"trainer: {reason[:300]} (trainer=cpu runs on any machine)") from error
+    return trainer
+
+
+def check_objective(objective: str, task: Task) -> None:
+    """Refuses an objective that nothing will measure.
+
+    Raises:
+        UserError: When it is no metric of the task on "val" or "test".
+    """
+    split, _, metric = objective.partition("/")
+    if split not in ("val", "test") or metric not in task.metric_names:
+        raise UserError(
+            f"objective={objective}: give val/ or test/ and one of {', '.join(task.metric_names)}"
+        )
+
+
+def check_monitored(cfg: DictConfig, task: Task, callbacks: list[Any]) -> None:
+    """Refuses what would wait for a validation that never comes or never measures it.
+
+    Raises:
+        UserError: When nothing is validated, or a callback watches a metric that does not exist.
+    """
+    split, _, metric = str(cfg.objective).partition("/")
+    if split == "val" and not cfg.trainer.limit_val_batches:
+        raise UserError(
+            f"objective={cfg.objective}: nothing is validated with trainer.limit_val_batches=0; "
+            f"give objective=test/{metric}"
+        )
+    known = {"train/loss", "val/loss", *(f"val/{name}" for name in task.metric_names)}
+    for callback in callbacks:
+        monitored = getattr(callback, "monitor", None)
+        if monitored is not None and monitored not in known:
+            raise UserError(
+                f"{type(callback).__name__} watches {monitored!r}, which nothing measures; there"
+                f" are {', '.join(sorted(known))}"
+            )
+
+
+def check_splits(pieces: Pieces) -> None:
+    """Refuses data without the splits that a training needs, before it begins.
+
+    Raises:
+        UserError: When "train", "val" or "test" is missing or empty.
+    """
+    for split in ("train", "val", "test"):
+        if not pieces.data.examples.get(split):
+            raise UserError(
+                f"split={split}: it has no examples; a training needs train, val and test (see"
+                " data.splits and data.splits_file)"
+            )

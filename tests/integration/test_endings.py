@@ -1,0 +1,149 @@
+"""However a run ends, it says so, keeps what there is, and leaves no process behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from .conftest import ROOT, SMALL
+
+pytestmark = pytest.mark.slow
+
+
+@contextmanager
+def started(cache: Path, folder: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """A training that goes on until somebody ends it; whatever happens, it is ended here."""
+    with subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *SMALL, "trainer.max_epochs=500", *words],
+        cwd=folder, env={**os.environ, "PHI3V_CACHE": str(cache)}, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def read_until(process: subprocess.Popen[str], beginning: str) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith(beginning):
+            return
+    raise AssertionError(
+        f"it ended before {beginning!r}: {process.stderr and process.stderr.read()}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "sigterm"]
+)
+def test_an_interrupted_training_says_so_and_keeps_its_state(
+    cache, tmp_path, sent: signal.Signals, status: int
+) -> None:
+    with started(cache, tmp_path) as process:
+        read_until(process, "validation after")
+        process.send_signal(sent)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert "interrupted" in err
+    assert "Traceback" not in err
+    run = tmp_path / out.strip().splitlines()[-1].removeprefix("run: ")
+    assert json.loads((run / "outcome.json").read_text())["status"] == "interrupted"
+    last = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["global_step"] >= 6
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
+def test_an_interrupted_sweep_lets_its_job_save_first(cache, tmp_path) -> None:
+    with started(cache, tmp_path, "-m", "seed=1,2") as process:
+        read_until(process, "validation after")
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the job as well
+        err = process.communicate(timeout=90)[1]
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    (outcome,) = tmp_path.glob("runs/*/*_sweep/*/outcome.json")
+    assert json.loads(outcome.read_text())["status"] == "interrupted"
+    assert (outcome.parent / "checkpoints" / "last.ckpt").is_file()
+
+
+def test_a_training_shorter_than_an_epoch_is_validated_at_its_end(program) -> None:
+    done = program("train.py", *SMALL, "trainer.max_steps=1")
+    assert done.status == 0, done.err[-3000:]
+    outcome = json.loads((done.run / "outcome.json").read_text())
+    assert outcome["objective"] == done.metrics["metrics"]["val/full_price/mape"]
+
+
+def test_a_training_that_diverges_still_leaves_its_figures(program) -> None:
+    done = program(
+        "train.py", *SMALL, "optimizer.lr=1e30", "trainer.gradient_clip_val=null"
+    )  # fmt: skip
+    assert done.status == 0, done.err[-3000:]
+    assert done.metrics["metrics"]["val/loss"] is None
+    assert (done.run / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["objective=val/foo/mape"], "objective=val/foo/mape"),
+        (["callbacks.best.objective=foo/mape"], "val/foo/mape"),
+        (["trainer.limit_val_batches=0"], "objective=test/full_price/mape"),
+        (["~data.splits.test", "data.splits.val=0.2"], "split=test"),
+        (["adapter.r=0"], "adapter r=0"),
+    ],
+)
+def test_what_cannot_end_well_is_refused_before_the_first_step(
+    program, words: list[str], named: str
+) -> None:
+    done = program("train.py", *SMALL, *words)
+    assert done.status == 2
+    assert done.err.startswith("error: ")
+    assert len(done.err.strip().splitlines()) == 1, done.err
+    assert named in done.err
+    assert "step 1/" not in done.out
+
+
+def test_a_trainer_that_this_machine_lacks_is_refused_in_one_line(program) -> None:
+    done = program("train.py", *SMALL, "trainer=gpu", env={"CUDA_VISIBLE_DEVICES": ""})
+    assert done.status == 2
+    assert len(done.err.strip().splitlines()) == 1, done.err
+    assert "trainer" in done.err
+
+
+def evaluated(program: Any, run: Path, *words: str) -> Any:
+    done = program("eval.py", f"run={run}", *words)
+    assert done.status == 0, done.err[-3000:]
+    return done
+
+
+def test_other_data_are_divided_anew_and_the_same_data_keep_their_splits(small, program) -> None:
+    other = evaluated(program, small.run, "data.rows=80")
+    assert sum(other.metrics["rows"].values()) == 80
+    assert "divided anew" in other.out
+    same = evaluated(program, small.run, "data.rows=60", "data.eval_batch_size=8")
+    assert same.metrics["test"] == small.metrics["test"]
+
+
+def test_a_run_without_its_splits_or_with_another_adapter_is_not_guessed_at(
+    small, program, tmp_path
+) -> None:
+    refused = program("eval.py", f"run={small.run}", "adapter.r=8")
+    assert refused.status == 2
+    assert "the adapter is the run's own" in refused.err
+    (tmp_path / "run").mkdir()
+    for file in small.run.iterdir():
+        if file.is_file() and file.name != "splits.json":
+            (tmp_path / "run" / file.name).write_bytes(file.read_bytes())
+    refused = program("eval.py", f"run={tmp_path / 'run'}")
+    assert refused.status == 2
+    assert "splits.json: missing" in refused.err
