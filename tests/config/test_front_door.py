@@ -1,12 +1,14 @@
 """A wrong command line is refused in one line, with the nearest right word, before torch loads."""
 
+import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from phi3v.config.composing import check_command_line
 from phi3v.config.front_door import read_arguments
-from phi3v.config.overrides import alternatives, read_overrides
+from phi3v.config.overrides import alternatives, read_overrides, without_null
 from phi3v.errors import UserError
 
 from .conftest import heavy_imports, messages
@@ -48,7 +50,7 @@ WRONG = {
     "data=csv": "data.path is required: data=csv data.path=PATH",
     "data.source.rows=3": "unknown key 'data.source.rows': it is data.rows here",
     "+data.source.rows=3": "data.rows and data.source.rows are the same thing: set one of them",
-    "~optimizer.lr": "optimizer.parts.decoder.lr: Interpolation key 'optimizer.lr' not found",
+    "~optimizer.lr": "optimizer.lr is missing: phi3v.optim.AdamW needs it",
     "~model.path": "model.path is missing: phi3v.model.Checkpoint needs it",
     "+data.task=x": "unknown key 'data.task'",
     "adapter=lora,full": "adapter=lora,full has several values: add -m",
@@ -58,6 +60,33 @@ WRONG = {
     "adapter._target_=phi3v.task.Task": "does not belong into the group 'adapter'",
     "+adapter._partial_=true": "adapter._partial_ is not supported",
     "+extra=1": "unknown key 'extra'",
+    "model=null": "unknown choice 'null' for group 'model'. There are: phi35_vision, phi3_vision,",
+    "hydra/launcher=null": "unknown choice 'null' for group 'hydra/launcher'. There are: basic",
+    "~optimizer": "optimizer is missing: it cannot be left out or deleted",
+    "~scheduler": "scheduler is missing: it cannot be left out or deleted",
+    "~callbacks": "callbacks is missing: write callbacks=none",
+    "~logger": "logger is missing: write logger=none",
+    "logger=[]": "logger is missing: write logger=none",
+    "~adapter": "adapter is missing: write adapter=none",
+    "~model": "model is missing: it cannot be left out or deleted",
+    "~seed": "seed is missing: it cannot be left out or deleted",
+    "~name": "name is missing: it cannot be left out or deleted",
+    "~objective": "objective is missing: it cannot be left out or deleted",
+    "~paths.cache": "paths.cache is missing: it cannot be left out or deleted",
+    "batch_size=abc": "batch_size=abc: expected whole number",
+    "batch_size=[1]": "batch_size=[1]: expected whole number",
+    "batch_size=null": "batch_size=null: expected whole number",
+    "batch_size=0": "batch_size=0: give a whole number of at least 1",
+    "data.batch_size=abc": "data.batch_size=abc: expected whole number",
+    "data.batch_size=0": "data.batch_size=0: give a whole number of at least 1",
+    "trainer.num_nodes=x": "trainer.num_nodes=x: expected whole number",
+    "trainer.num_nodes=0": "trainer.num_nodes=0: give a whole number of at least 1",
+    "model.learning_rate=3": "model.learning_rate=3: expected a mapping",
+    "adapter.scope=[1]": "adapter.scope.0=1: expected text",
+    "optimizer.betas=[0.9,abc]": "optimizer.betas.1=abc: expected number",
+    "trainer.precision=bf17": "trainer.precision=bf17: expected bf16 or bf16-true or bf16-mixed or",
+    "+experimnt=lora_r16": "unknown key 'experimnt' (did you mean 'experiment'?)",
+    "+experiment=lora_r16": "+experiment=lora_r16: write it without the +",
 }
 
 
@@ -67,6 +96,7 @@ def test_a_wrong_word_is_answered_with_the_right_one(conf: Path, word: str) -> N
         check_command_line(conf, "train", [word], "train")
     assert WRONG[word] in str(caught.value).replace("=True", "=true")
     assert "\n" not in str(caught.value)
+    assert not str(caught.value).startswith("conf/")  # the command line is at fault, not a file
 
 
 @pytest.mark.parametrize(
@@ -108,8 +138,6 @@ def test_a_sweep_of_many_jobs_is_checked_with_few_compositions() -> None:
 def test_a_misspelt_key_in_a_file_is_refused_with_the_name_of_the_file(
     conf: Path, tmp_path: Path
 ) -> None:
-    import shutil
-
     copy = tmp_path / "conf"
     shutil.copytree(conf, copy)
     mine = copy / "experiment" / "mine.yaml"
@@ -127,6 +155,71 @@ def test_a_misspelt_key_in_a_file_is_refused_with_the_name_of_the_file(
     (copy / "local" / "default.yaml").write_text("# @package _global_\nseeed: 1")
     with pytest.raises(UserError, match="unknown key 'seeed'"):
         check_command_line(copy, "train", [], "train")
+
+
+FILES = {
+    "trainer: [a]": "trainer=['a']: expected a mapping with keys like accelerator, devices,",
+    "adapter: {targets: [qkv_proj]}": "adapter.targets=['qkv_proj']: expected a mapping with keys",
+    "adapter: {scope: {a: 1}}": "adapter.scope={'a': 1}: expected a list",
+    "tags: {a: 1}": "tags={'a': 1}: expected a list",
+    "- seed\n- 1": "expected a mapping of keys to values, found a list",
+    "trainer: 3": "trainer=3: expected a mapping",
+    "batch_size: abc": "batch_size=abc: expected whole number",
+    "adapter: {scope: [1]}": "adapter.scope.0=1: expected text",
+    "seed: [1\nname: a": " line 4: expected ',' or ']', but got ':'",
+    "seed: 1\nseed: 2": " line 4: found duplicate key seed",
+    "seed: 1\nname: \udcff": " line 4: not UTF-8; save the file in that encoding",
+}
+
+
+@pytest.mark.parametrize("text", FILES)
+def test_a_broken_experiment_is_refused_in_one_line_with_file_and_place(
+    conf: Path, tmp_path: Path, text: str
+) -> None:
+    shutil.copytree(conf, tmp_path / "conf")
+    mine = tmp_path / "conf" / "experiment" / "mine.yaml"
+    head = "# @package _global_\n# python train.py experiment=mine\n"
+    mine.write_text(head + text, encoding="utf-8", errors="surrogateescape")
+    with pytest.raises(UserError) as caught:
+        check_command_line(tmp_path / "conf", "train", ["experiment=mine"], "train")
+    assert str(caught.value).startswith("conf/experiment/mine.yaml")
+    assert FILES[text] in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_defaults_list_that_is_none_is_refused_in_one_line(conf: Path, tmp_path: Path) -> None:
+    shutil.copytree(conf, tmp_path / "conf")
+    mine = tmp_path / "conf" / "experiment" / "mine.yaml"
+    mine.write_text("# @package _global_\ndefaults: 3\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"^Invalid defaults list in 'experiment/mine'.*got int"):
+        check_command_line(tmp_path / "conf", "train", ["experiment=mine"], "train")
+
+
+def test_an_interpolation_that_is_not_closed_is_refused_with_its_key(
+    conf: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(conf, tmp_path / "conf")
+    mine = tmp_path / "conf" / "experiment" / "mine.yaml"
+    mine.write_text("# @package _global_\nname: ${oops\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"^name: .*oops.*$"):
+        check_command_line(tmp_path / "conf", "train", ["experiment=mine"], "train")
+
+
+def test_null_on_the_command_line_means_without_where_a_group_has_that(conf: Path) -> None:
+    words = ["logger=null", "callbacks=null", "experiment=null", "debug=Null", "local=null"]
+    said = without_null(words, conf)
+    assert said == ["logger=none", "callbacks=none", "~experiment", "~debug", "~local"]
+    check_command_line(conf, "train", said, "train")
+    others = ["model=null", "seed=null", "experiment=", "experiment=full", "~debug", "tags=[null]"]
+    assert without_null(others, conf) == others
+
+
+def test_a_group_is_set_to_null_as_in_other_templates(program) -> None:
+    words = ["logger=null", "--cfg", "job", "experiment=null", "callbacks=null", "name=a"]
+    done = program("train.py", *words)
+    assert done.returncode == 0, messages(done.stderr)
+    printed = yaml.safe_load(done.stdout)
+    assert (printed["logger"], printed["callbacks"], printed["name"]) == ({}, {}, "a")
 
 
 def test_flags_and_overrides_may_come_in_any_order() -> None:
@@ -171,7 +264,7 @@ def test_help_names_every_choice_and_costs_nothing(program, conf: Path, script: 
             [line] = [
                 line
                 for line in done.stdout.splitlines()
-                if f" {file.stem} " in f"{line[:22]} " and line.startswith("  ") and len(line) > 24
+                if f" {file.stem} " in f"{line[:25]} " and line.startswith("  ") and len(line) > 27
             ][:1]
-            assert line[23:].strip()
+            assert line[26:].strip()
     assert "* tiny " in done.stdout

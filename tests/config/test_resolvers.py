@@ -50,5 +50,16 @@ def test_a_batch_that_cannot_be_divided_is_refused(devices: object) -> None:
         resolvers.accumulation(32, 2, devices, 1)
 
 
+@pytest.mark.parametrize(
+    ("numbers", "key"),
+    [((0, 2, 1, 1), "batch_size"), ((8, 0, 1, 1), "data.batch_size"), ((8, 2, 1, 0), "num_nodes")],
+)
+def test_a_number_below_one_is_refused_by_its_own_key(
+    numbers: tuple[int, int, int, int], key: str
+) -> None:
+    with pytest.raises(UserError, match=rf"^(trainer\.)?{key}=0: give a whole number"):
+        resolvers.accumulation(*numbers)
+
+
 def test_the_repository_is_where_the_programs_are() -> None:
     assert (Path(resolvers.repository()) / "train.py").is_file()

@@ -8,10 +8,10 @@ import yaml
 from omegaconf import OmegaConf
 
 from phi3v.config import instantiate, load_config, public_config, save_config
-from phi3v.config.saving import HIDDEN
+from phi3v.config.secrets import HIDDEN
 from phi3v.errors import UserError
 
-from .conftest import messages
+from .conftest import ROOT, messages
 
 
 def test_what_was_saved_is_read_back_and_builds_the_same_objects(composed, tmp_path: Path) -> None:
@@ -44,6 +44,60 @@ def test_secrets_are_hidden_and_ordinary_words_are_not(monkeypatch: pytest.Monke
     assert public["nested"] == [{"hub_token": HIDDEN, "db_password": HIDDEN}]
     assert (public["where"], public["max_new_tokens"]) == ("here", 96)
     assert (public["tokenizer"], public["empty_token"]) == ("small", None)
+
+
+def test_a_secret_is_hidden_wherever_interpolations_take_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MY_TOKEN", "s3c")
+    monkeypatch.setenv("OTHER_PASSWORD", "long-enough-to-be-known")
+    cfg = OmegaConf.create(
+        {
+            "a": "${oc.env:MY_TOKEN}",
+            "b": "${a}",
+            "c": {"d": "${b}", "e": "${.d}", "f": "x-${..b}"},
+            "whole": "${c}",
+            "list": ["${c.e}", "${list.0}"],
+            "fallback": "${oc.env:NOT_THERE,${oc.env:MY_TOKEN}}",
+            "note": "typed by hand: long-enough-to-be-known",
+            "plain": "text with s3 in it",
+            "seed": "${oc.env:NOT_THERE,7}",
+        }
+    )
+    public = public_config(cfg)
+    assert "s3c" not in str(public)
+    assert "long-enough" not in str(public)
+    assert public["whole"] == {"d": HIDDEN, "e": HIDDEN, "f": HIDDEN}
+    assert public["plain"] == "text with s3 in it"
+    assert str(public["seed"]) == "7"
+
+
+def test_all_below_a_telling_key_is_hidden_and_logins_are_cut_out_of_addresses() -> None:
+    cfg = OmegaConf.create(
+        {
+            "credentials": {"user": "me", "pins": [1234, {"x": "y"}], "on": True, "none": None},
+            "wandb_key": "w",
+            "passphrase": "p",
+            "password": 1234,
+            "where": "https://user:pw@host.org/a@b, s3://bucket/key",
+            "with_token": "https://ghp123@host.org",
+            "columns": {"product_key": "sku", "style_keys": "style"},
+        }
+    )
+    public = public_config(cfg)
+    below = {"user": HIDDEN, "pins": [HIDDEN, {"x": HIDDEN}], "on": True, "none": None}
+    assert public["credentials"] == below
+    assert (public["wandb_key"], public["passphrase"], public["password"]) == (HIDDEN,) * 3
+    assert public["where"] == f"https://{HIDDEN}@host.org/a@b, s3://bucket/key"
+    assert public["columns"] == {"product_key": "sku", "style_keys": "style"}
+
+
+def test_no_shipped_configuration_has_anything_to_hide(
+    composed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PWD", str(ROOT))  # not a password
+    for words in (["logger=wandb"], ["model=tiny_scratch"], ["data=csv", "data.path=a.csv"]):
+        assert HIDDEN not in str(public_config(composed(*words)))
 
 
 def test_relative_paths_of_what_exists_become_absolute(
@@ -118,6 +172,46 @@ def test_interpolations_in_somebody_elses_run_are_text(program, run: Path) -> No
     config["task"]["question"] = "${oc.env:HOME}"
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     assert "oc.env:HOME" in printed(program, f"run={run}", "--resolve")["task"]["question"]
+
+
+BROKEN = {
+    b"seed: [1\nname: a": "config.yaml line 2: expected ',' or ']', but got ':'",
+    b"seed: 1\nseed: 2": "config.yaml line 2: found duplicate key seed",
+    b"seed: 1\nname: \xff": "config.yaml line 2: not UTF-8",
+    b"": "config.yaml has no mapping 'model', so it is not the configuration of a run",
+    b"- a": "config.yaml has no mapping 'model'",
+    b"model: tiny": "config.yaml has no mapping 'model'",
+    b"seed: ${nope": "config.yaml: seed: ",
+}
+
+
+@pytest.mark.parametrize("content", BROKEN)
+def test_a_broken_file_of_a_run_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "config.yaml").write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        load_config(tmp_path)
+    assert str(caught.value).startswith(f"run={tmp_path}: {tmp_path}")
+    assert BROKEN[content] in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["model", "adapter", "task", "data", "trainer", "paths"])
+def test_what_a_run_does_not_say_is_not_taken_from_elsewhere(run: Path, key: str) -> None:
+    config = load_config(run)
+    del config[key]
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(UserError, match=rf"config\.yaml has no mapping '{key}'"):
+        load_config(run)
+
+
+def test_a_list_for_a_mapping_in_a_run_is_refused_with_the_runs_file(program, run: Path) -> None:
+    config = load_config(run)
+    config["task"]["fields"] = ["title"]
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    done = program("eval.py", f"run={run}")
+    assert done.returncode == 2
+    [line] = messages(done.stderr)
+    assert line.startswith(f"error: {run}/config.yaml: task.fields=['title']: expected a mapping")
 
 
 def test_hydras_settings_in_somebody_elses_run_are_refused(program, run: Path) -> None:

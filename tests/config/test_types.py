@@ -76,3 +76,11 @@ def test_names_for_types_are_followed_to_where_they_are_defined() -> None:
     save_dir = read_constructor("lightning.pytorch.loggers.CSVLogger").parameters["save_dir"]
     assert fits(save_dir.annotation, save_dir.module, "a")
     assert not fits(save_dir.annotation, save_dir.module, 3)
+
+
+def test_of_many_values_the_nearest_are_told_first() -> None:
+    precision = read_constructor("lightning.Trainer").parameters["precision"]
+    told = describe(precision.annotation, precision.module, "16mixed").split(" or ")
+    assert (told[0], told[-1]) == ("16-mixed", "null")
+    assert {"32-true", "bf16-mixed", "64"} <= set(told)
+    assert len(told) == len(set(told))

@@ -5,6 +5,7 @@
 Costs a tenth of a second and imports neither torch nor anything that does.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,18 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
+from yaml import YAMLError
 
 from phi3v.config import resolvers, schema
-from phi3v.config.containers import dotted_keys, has_key, to_plain, value_at
+from phi3v.config.broken import conflict, unreadable
+from phi3v.config.containers import (
+    dotted_keys,
+    has_key,
+    resolved_in_part,
+    some_keys,
+    to_plain,
+    value_at,
+)
 from phi3v.config.overrides import Groups, alternatives, read_overrides
 from phi3v.errors import UserError
 
@@ -33,14 +43,16 @@ class Composed:
     """A configuration as Hydra composes it.
 
     Attributes:
-        plain: Resolved, without Hydra's node.
+        plain: Resolved as far as that goes, without Hydra's node.
         hydra: Hydra's node, as it is written.
         choices: Group -> what was chosen.
+        unresolved: Why an interpolation failed; None when all values are in place.
     """
 
     plain: dict[str, Any]
     hydra: dict[str, Any]
     choices: dict[str, str | None]
+    unresolved: str | None = None
 
 
 def check_command_line(
@@ -67,14 +79,36 @@ def check_command_line(
     resolvers.register()
     with initialize_config_dir(str(conf.resolve()), version_base="1.3"):
         parsed = read_overrides(words, _loader())
-        groups = _groups(config_name, words)
-        for word in parsed:
-            groups.check(word, multirun)
-        for overrides in alternatives(parsed):
-            composed = _compose(config_name, overrides, groups)
-            problem = schema.first_problem(composed.plain, SHAPES[program], allow_missing)
-            if problem:
-                raise UserError(_explained(problem, composed, conf, overrides))
+        try:
+            groups = _groups(config_name, words)
+            for word in parsed:
+                groups.check(word, multirun)
+            for overrides in alternatives(parsed):
+                composed = _compose(config_name, overrides, groups)
+                _refuse_problems(composed, SHAPES[program], allow_missing, groups, conf, overrides)
+        except (YAMLError, UnicodeDecodeError) as error:
+            raise UserError(unreadable(error, _folders())) from None
+
+
+def _refuse_problems(
+    composed: Composed,
+    shape: type[schema.Common],
+    allow_missing: bool,
+    groups: Groups,
+    conf: Path,
+    overrides: Sequence[str],
+) -> None:
+    # Before the interpolations: they stumble over values of the wrong type that stand elsewhere.
+    problem = schema.first_problem(composed.plain, shape, allow_missing, groups.choices)
+    if problem:
+        raise UserError(_explained(problem, composed, conf, overrides, groups))
+    if composed.unresolved:
+        raise UserError(composed.unresolved)
+
+
+def _folders() -> list[Path]:
+    sources = _loader().get_sources()
+    return [Path(source.path) for source in sources if source.scheme() == "file"]
 
 
 def _loader() -> ConfigLoaderImpl:
@@ -103,7 +137,10 @@ def _groups(config_name: str, words: Sequence[str]) -> Groups:
 def _compose(name: str, overrides: Sequence[str], groups: Groups) -> Composed:
     try:
         cfg = compose(name, list(overrides), return_hydra_config=True)
-    except (HydraException, OmegaConfBaseException) as error:
+    except UnicodeDecodeError:  # a ValueError too, but one of a file
+        raise
+    # ValueError is what Hydra has for a defaults list that is none.
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise UserError(_composition_problem(error, name, overrides, groups)) from None
     with open_dict(cfg):
         cfg.hydra.runtime.output_dir = "."  # made by the run itself, later
@@ -111,9 +148,11 @@ def _compose(name: str, overrides: Sequence[str], groups: Groups) -> Composed:
         hydra = to_plain(cfg.hydra, resolve=False)
         del cfg["hydra"]
     try:
-        return Composed(to_plain(cfg), hydra, hydra["runtime"]["choices"])
+        choices = hydra["runtime"]["choices"]
+        return Composed(to_plain(cfg), hydra, choices)
     except OmegaConfBaseException as error:
-        raise UserError(_interpolation_problem(error, cfg)) from None
+        reason = _interpolation_problem(error, cfg)
+        return Composed(resolved_in_part(cfg), hydra, choices, reason)
     finally:
         HydraConfig.instance().cfg = None
 
@@ -140,7 +179,14 @@ def _composition_problem(
         if group in groups.choices:
             where = str(error).partition(":")[0]
             return f"{where}: {groups.unknown(group, choice)}"
+    merging = "raised while composing config" in str(error)
+    if merging and (clash := conflict(_loader(), name, overrides)):
+        return clash
     parsed = read_overrides(overrides)
+    for word in parsed:
+        twice = word.is_add() and "Multiple values for" in str(error)
+        if twice and word.key_or_group in groups.choices:
+            return f"{word.input_line}: write it without the +, there is a choice already"
     chosen = [str(word.input_line) for word in parsed if word.key_or_group in groups.choices]
     if len(chosen) < len(parsed):
         # Without the values: what is wrong is either a value's key or the value itself.
@@ -149,7 +195,10 @@ def _composition_problem(
             if message := _key_problem(word, composed, groups):
                 return message
     lines = [line for line in f"{error}\n{error.__cause__ or ''}".splitlines() if line.strip()]
-    return lines[0].strip() if lines else type(error).__name__
+    reason = lines[0].strip() if lines else type(error).__name__
+    # Such as an interpolation without its closing brace: the reason does not say where.
+    key = re.search(r"^\s*full_key: (\S+)$", "\n".join(lines), re.M)
+    return f"{key[1]}: {reason}" if key and key[1] not in reason else reason
 
 
 def _key_problem(word: Override, composed: Composed, groups: Groups) -> str | None:
@@ -160,7 +209,7 @@ def _key_problem(word: Override, composed: Composed, groups: Groups) -> str | No
     if has_key(plain, key):
         inside = value_at(plain, key)
         if isinstance(inside, Mapping) and not isinstance(word.value(), dict):
-            return f"{word.input_line}: expected a mapping with keys like {', '.join(inside)}"
+            return f"{word.input_line}: expected a mapping with keys like {some_keys(inside)}"
         return None
     parent, _, last = key.rpartition(".")
     node = value_at(plain, parent)
@@ -196,13 +245,19 @@ def _files_with(key: str, group: str, groups: Groups) -> Iterator[str]:
 
 
 def _explained(
-    problem: schema.Problem, composed: Composed, conf: Path, overrides: Sequence[str]
+    problem: schema.Problem,
+    composed: Composed,
+    conf: Path,
+    overrides: Sequence[str],
+    groups: Groups,
 ) -> str:
     if problem.kind == "missing":
         group = problem.key.partition(".")[0]
         chosen = f"{group}={composed.choices[group]} " if composed.choices.get(group) else ""
         return f"{problem.key} is required: {chosen}{problem.key}={_placeholder(problem.key)}"
-    if any(word.lstrip("+").startswith(f"{problem.key}=") for word in overrides):
+    given = {word.lstrip("+").partition("=")[0] for word in overrides} - groups.choices.keys()
+    # `optimizer.betas=[0.9,abc]` is where `optimizer.betas.1` comes from.
+    if any(f"{problem.key}.".startswith(f"{key}.") for key in given):
         return problem.text
     file = _origin(problem.key, composed, conf)
     return problem.text if file is None else f"{file}: {problem.text}"

@@ -19,7 +19,7 @@ from hydra.errors import HydraException
 from phi3v.config import resolvers
 from phi3v.config.composing import check_command_line
 from phi3v.config.help import help_page
-from phi3v.config.overrides import chosen, read_overrides
+from phi3v.config.overrides import chosen, read_overrides, without_null
 from phi3v.config.saving import base_on_run
 from phi3v.errors import UserError
 
@@ -41,6 +41,7 @@ def enter(program: Callable[[], Any], script: str, name: str) -> None:
         if arguments.help:
             print(help_page(conf, name))
             return
+        given, arguments.overrides = arguments.overrides, without_null(arguments.overrides, conf)
         if name == "eval":
             _follow_run(arguments, conf)
         if not (arguments.hydra_help or arguments.info or arguments.shell_completion):
@@ -51,7 +52,7 @@ def enter(program: Callable[[], Any], script: str, name: str) -> None:
         refuse(UserError(str(error).strip().splitlines()[0]))
     # Flags first: Hydra's parser does not find overrides behind a flag that follows overrides.
     flags = list(sys.argv[1:])
-    for word in arguments.overrides:
+    for word in given:
         flags.remove(word)
     if arguments.config_name:
         flags += ["--config-name", arguments.config_name]

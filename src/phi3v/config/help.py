@@ -69,7 +69,7 @@ def _defaults(primary: Path) -> dict[str, str | None]:
 def _group(folder: Path, default: str | None) -> str:
     files = sorted(folder.glob("*.yaml"))
     lines = [
-        f"  {'*' if file.stem == default else ' '} {file.stem:<18} {_first_words(file)}"
+        f"  {'*' if file.stem == default else ' '} {file.stem:<21} {_first_words(file)}"
         for file in files
     ]
     return "\n".join([folder.name, *lines]) if lines else ""

@@ -6,6 +6,7 @@ for overrides in alternatives(words): ...      # one list for each thing that a 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -14,6 +15,9 @@ from hydra.errors import HydraException
 
 from phi3v.config.spelling import nearest
 from phi3v.errors import UserError
+
+# Groups of which nothing need be chosen.
+OPTIONAL = {"experiment", "debug", "local"}
 
 
 @dataclass(frozen=True)
@@ -37,17 +41,40 @@ class Groups:
         if key not in self.choices or word.is_delete():
             return
         for value in chosen(word):
-            if value is not None and str(value) not in self.choices[key]:
-                raise UserError(self.unknown(key, str(value)))
+            name = "null" if value is None else str(value)
+            if name not in self.choices[key]:
+                raise UserError(self.unknown(key, name))
 
     def unknown(self, group: str, choice: str) -> str:
         """The message for a choice that does not exist."""
         options = self.choices[group]
-        near = nearest(choice, options)
+        near = None if choice == "null" else nearest(choice, options)
         hint = f"; did you mean '{near}'?" if near else "."
-        return (
-            f"unknown choice '{choice}' for group '{group}'{hint} There are: {', '.join(options)}"
-        )
+        there_are = f"There are: {', '.join(options) or 'none yet'}"
+        return f"unknown choice '{choice}' for group '{group}'{hint} {there_are}"
+
+
+def without_null(words: Sequence[str], conf: Path) -> list[str]:
+    """Say `group=null` in words that Hydra takes: it has null in files, not on the command line.
+
+    Args:
+        words: What stands on the command line.
+        conf: The folder of the configuration files.
+
+    Returns:
+        The words, with `logger=none` for `logger=null` and `~debug` for `debug=null`. Others, such
+        as `model=null`, stay and are refused later.
+    """
+    return [_without_null(word, conf) for word in words]
+
+
+def _without_null(word: str, conf: Path) -> str:
+    group, _, value = word.partition("=")
+    if value.strip().lower() != "null" or not (conf / group).is_dir():
+        return word
+    if group in OPTIONAL:
+        return f"~{group}"
+    return f"{group}=none" if (conf / group / "none.yaml").is_file() else word
 
 
 def read_overrides(words: Sequence[str], loader: ConfigLoader | None = None) -> list[Override]:

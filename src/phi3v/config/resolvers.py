@@ -59,8 +59,8 @@ def per_device(total: int, most: int, devices: object, nodes: int) -> int:
     Raises:
         UserError: When the total cannot be divided over the devices.
     """
-    together = _count(devices) * nodes
-    if total < 1 or total % together:
+    together = _count(devices) * _positive("trainer.num_nodes", nodes)
+    if _positive("batch_size", total) % together:
         raise UserError(
             f"batch_size={total} cannot be divided over {together} devices; choose a multiple"
         )
@@ -74,14 +74,21 @@ def accumulation(total: int, at_once: int, devices: object, nodes: int) -> int:
     Raises:
         UserError: When the numbers do not go into each other.
     """
-    together = at_once * _count(devices) * nodes
-    if together < 1 or total % together:
+    at_once = _positive("data.batch_size", at_once)
+    together = at_once * _count(devices) * _positive("trainer.num_nodes", nodes)
+    if _positive("batch_size", total) % together:
         raise UserError(
             f"batch_size={total} cannot be made of steps of {together} examples "
             f"(data.batch_size={at_once} x {_count(devices)} devices x {nodes} nodes); "
             "choose numbers that divide it"
         )
     return total // together
+
+
+def _positive(key: str, number: int) -> int:
+    if number < 1:
+        raise UserError(f"{key}={number}: give a whole number of at least 1")
+    return number
 
 
 def _count(devices: object) -> int:

@@ -4,25 +4,25 @@ save_config(cfg, run_dir)                       # <run>/config.yaml
 name = base_on_run("runs/lora_r16/...", {"trainer"})   # a primary configuration for Hydra
 """
 
-import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
+from phi3v.config.broken import unreadable
 from phi3v.config.containers import to_plain
+from phi3v.config.secrets import Secrets
 from phi3v.config.spelling import nearest
 from phi3v.errors import UserError
 
 FILE = "config.yaml"
-HIDDEN = "<hidden>"
 EVAL_OF_RUN = "eval_of_run"
-_SECRET = re.compile(
-    r"(?:^|_)(?:token|password|passwd|secret|credentials?|(?:api|access|private)_?key)(?:_|$)", re.I
-)
-_ENVIRONMENT = re.compile(r"\$\{oc\.env:\s*([^,}]+)")
+# What eval.yaml chooses too and a run brings along.
+GROUPS_OF_RUN = ("model", "adapter", "task", "data", "trainer", "paths")
 _PATH_KEYS = ("path", "root", "folder", "_dir", "_file")
 
 
@@ -40,18 +40,20 @@ def save_config(cfg: DictConfig, folder: Path) -> Path:
 def public_config(cfg: DictConfig) -> dict[str, Any]:
     """The resolved configuration as plain values, fit to be shown to others.
 
-    Values under keys like `api_key` and values that come from environment variables of such names
-    are hidden. Relative paths of things that exist become absolute.
+    Values under keys like `api_key`, however deep below them, and values that come from environment
+    variables of such names are hidden, also where they arrive over other keys; of addresses the
+    login is. Relative paths of things that exist become absolute.
     """
     written, resolved = to_plain(cfg, resolve=False), to_plain(cfg)
-    return {key: _public(written[key], value, key) for key, value in resolved.items()}
+    public = Secrets(written, resolved).hidden()
+    return {key: _completed(value, key) for key, value in public.items()}
 
 
 def load_config(run: str | Path) -> dict[str, Any]:
     """The configuration in a run directory.
 
     Raises:
-        UserError: When there is none.
+        UserError: When there is none, or it is not what train.py writes.
     """
     file = Path(run) / FILE
     if not file.is_file():
@@ -59,10 +61,22 @@ def load_config(run: str | Path) -> dict[str, Any]:
         near = nearest(Path(run).name, siblings)
         hint = f" (did you mean '{Path(run).parent / near}'?)" if near else ""
         raise UserError(f"run={run}: there is no {FILE} in it; give a directory of train.py{hint}")
-    loaded = OmegaConf.load(file)
-    if not isinstance(loaded, DictConfig):
-        raise UserError(f"{file} is not the configuration of a run")
-    return to_plain(loaded, resolve=False)
+    try:
+        loaded = OmegaConf.load(file)
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"run={run}: {unreadable(error, [file.parent])}") from None
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"run={run}: {file}: {error.full_key}: {reason}") from None
+    plain = to_plain(loaded, resolve=False) if isinstance(loaded, DictConfig) else {}
+    # Whatever was not there, eval.yaml would silently fill in: another model than the run's.
+    for key in GROUPS_OF_RUN:
+        if not isinstance(plain.get(key), dict):
+            raise UserError(
+                f"run={run}: {file} has no mapping '{key}', so it is not the configuration of a "
+                "run; give a directory of train.py, or restore the file"
+            )
+    return plain
 
 
 def base_on_run(run: str | Path, replaced: Collection[str]) -> str:
@@ -78,38 +92,32 @@ def base_on_run(run: str | Path, replaced: Collection[str]) -> str:
     Returns:
         The name of a primary configuration, to be used instead of `eval`.
     """
-    saved = load_config(run)
+    saved, file = load_config(run), str(Path(run) / FILE)
     if strange := {"hydra", "defaults"} & saved.keys():
-        raise UserError(f"{Path(run) / FILE} has a key '{min(strange)}', which no run has")
-    paths = saved.pop("paths", {})
+        raise UserError(f"{file} has a key '{min(strange)}', which no run has")
+    paths = saved.pop("paths")
     places = {
-        value: f"${{paths.{key}}}" for key, value in paths.items() if Path(value).is_absolute()
+        value: f"${{paths.{key}}}"
+        for key, value in paths.items()
+        if isinstance(value, str) and Path(value).is_absolute()
     }
     kept = {key: _relocated(value, places) for key, value in saved.items() if key not in replaced}
-    groups = [key for key in kept if key in ("model", "adapter", "task", "data", "trainer")]
+    groups = [key for key in kept if key in GROUPS_OF_RUN and key != "paths"]
     defaults = ["eval", *({f"override /{group}": None} for group in groups), "_self_"]
-    ConfigStore.instance().store(EVAL_OF_RUN, {"defaults": defaults, **kept}, provider=str(run))
+    ConfigStore.instance().store(EVAL_OF_RUN, {"defaults": defaults, **kept}, provider=file)
     return EVAL_OF_RUN
 
 
-def _public(written: Any, resolved: Any, key: str) -> Any:
-    """Hide or complete one value; `written` is where it came from, possibly an interpolation."""
-    if isinstance(resolved, Mapping):
-        sources = written if isinstance(written, Mapping) else resolved
-        return {name: _public(sources[name], item, str(name)) for name, item in resolved.items()}
-    if isinstance(resolved, list):
-        origins = written if isinstance(written, list) else resolved
-        return [_public(*pair, key) for pair in zip(origins, resolved, strict=True)]
-    if not isinstance(resolved, str) or not resolved:
-        return resolved
-    variables = _ENVIRONMENT.findall(written) if isinstance(written, str) else []
-    if any(_SECRET.search(name) for name in (key, *variables)):
-        return HIDDEN
-    return _absolute(resolved) if key.endswith(_PATH_KEYS) else resolved
+def _completed(value: Any, key: str) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _completed(item, str(name)) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_completed(item, key) for item in value]
+    return _absolute(value) if isinstance(value, str) and key.endswith(_PATH_KEYS) else value
 
 
 def _absolute(path: str) -> str:
-    return str(Path(path).resolve()) if Path(path).exists() else path
+    return str(Path(path).resolve()) if path and Path(path).exists() else path
 
 
 def _relocated(value: Any, places: Mapping[str, str]) -> Any:

@@ -20,6 +20,8 @@ MISSING = "???"
 # Groups of several nodes, each under a name of its own; the others are one node.
 NAMED = {"callbacks"}
 MAY_BE_EMPTY = {"callbacks", "logger"}
+# Groups with a choice that means doing without.
+OFFERS_NONE = {"adapter", "callbacks", "logger"}
 # Parameters that the run fills in; a configuration must not.
 GIVEN_BY_RUN = {
     "phi3v.data.ImageTextDataModule": {"task", "processor"},
@@ -106,7 +108,10 @@ class Problem:
 
 
 def first_problem(
-    plain: Mapping[str, Any], program: type[Common], allow_missing: bool = False
+    plain: Mapping[str, Any],
+    program: type[Common],
+    allow_missing: bool = False,
+    groups: Iterable[str] = (),
 ) -> Problem | None:
     """The first thing that is wrong with a composed configuration.
 
@@ -114,8 +119,9 @@ def first_problem(
         plain: The resolved configuration, without Hydra's own node.
         program: `Train` or `Eval`.
         allow_missing: Let mandatory values be open, to print a configuration.
+        groups: What can be chosen, also where that leaves no key (`experiment`): to be suggested.
     """
-    problems = _problems(plain, parameters_of(program))
+    problems = _problems(plain, parameters_of(program), groups)
     return next((one for one in problems if not (allow_missing and one.kind == "missing")), None)
 
 
@@ -147,17 +153,30 @@ def unknown_key(key: str, siblings: Iterable[str], elsewhere: Iterable[str] = ()
     return f"unknown key '{key}'{hint}"
 
 
-def _problems(plain: Mapping[str, Any], top: Mapping[str, Parameter]) -> Iterator[Problem]:
-    yield from _of_keys(plain, "", top)
+def _problems(
+    plain: Mapping[str, Any], top: Mapping[str, Parameter], groups: Iterable[str]
+) -> Iterator[Problem]:
+    yield from _of_keys(plain, "", top, groups)
+    yield from _of_absent(plain, "", top)
     for group, node in plain.items():
         if not isinstance(node, Mapping):
             continue
         if group == "paths":
             yield from _of_keys(node, group, parameters_of(Paths))
+            yield from _of_absent(node, "paths.", parameters_of(Paths))
         elif node or group not in MAY_BE_EMPTY:
             nodes = node if group in NAMED else {"": node}
             for name, one in nodes.items():
                 yield from _of_node(one, f"{group}.{name}".rstrip("."), group)
+
+
+def _of_absent(
+    node: Mapping[str, Any], prefix: str, known: Mapping[str, Parameter]
+) -> Iterator[Problem]:
+    for key, parameter in known.items():
+        if parameter.required and key not in node:
+            fix = f"write {key}=none" if key in OFFERS_NONE else "it cannot be left out or deleted"
+            yield Problem(f"{prefix}{key}", f"{prefix}{key} is missing: {fix}")
 
 
 def _of_node(node: object, path: str, group: str) -> Iterator[Problem]:
@@ -196,14 +215,17 @@ def _of_required(node: Mapping[str, Any], path: str) -> Iterator[Problem]:
 
 
 def _of_keys(
-    node: Mapping[str, Any], path: str, known: Mapping[str, Parameter]
+    node: Mapping[str, Any],
+    path: str,
+    known: Mapping[str, Parameter],
+    others: Iterable[str] = (),
 ) -> Iterator[Problem]:
     for key, value in node.items():
         full = f"{path}.{key}".lstrip(".")
         if key == "_target_":
             continue
         if key not in known:
-            yield Problem(full, unknown_key(full, known), "unknown")
+            yield Problem(full, unknown_key(full, [*known, *others]), "unknown")
         elif value == MISSING:
             yield Problem(full, f"{full} is required", "missing")
         else:
@@ -217,8 +239,9 @@ def _of_value(key: str, value: object, parameter: Parameter) -> Iterator[Problem
     if wrong := misfit(parameter.annotation, parameter.module, value):
         full = ".".join([key, *wrong.place])
         shown = "null" if wrong.value is None else str(wrong.value)
-        text = f"{full}={shown}: expected {describe(wrong.annotation)}"
-        if isinstance(wrong.value, int | float) and "text" in describe(wrong.annotation):
+        wanted = describe(wrong.annotation, parameter.module, wrong.value)
+        text = f"{full}={shown}: expected {wanted}"
+        if isinstance(wrong.value, int | float) and "text" in wanted:
             text += f"; write {full}='\"{shown}\"'"
         yield Problem(full, text)
 

@@ -9,6 +9,7 @@ A type that is not understood here fits everything: its constructor has the last
 import ast
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 
 from phi3v.config.signatures import find_definition
 
@@ -18,6 +19,10 @@ _PLAIN_NAMES = {
     "str": "text", "Path": "path", "int": "whole number", "float": "number", "bool": "true or false"
 }  # fmt: skip
 OPEN = {"Any", "object"}
+# Stands for a value that is not known yet; it fits everywhere.
+UNKNOWN = object()
+# More values than this are told beginning with the one that was most likely meant.
+_FEW = 3
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,8 @@ def fits(annotation: ast.expr | None, module: str, value: object) -> bool:
         module: Where it was written; its other names are looked up there.
         value: What YAML can say: null, bool, int, float, str, list, dict.
     """
+    if value is UNKNOWN:
+        return True
     match annotation:
         case None:
             return True
@@ -72,28 +79,59 @@ def fits(annotation: ast.expr | None, module: str, value: object) -> bool:
     return True
 
 
-def describe(annotation: ast.expr | None) -> str:
-    """The type in words for an error message."""
+def describe(annotation: ast.expr | None, module: str = "", value: object = None) -> str:
+    """The type in words for an error message.
+
+    Args:
+        annotation: The type as parsed from source.
+        module: Where it was written: names for other types are followed from there.
+        value: What was given instead; of many possible values the nearest are told first.
+    """
+    told = list(dict.fromkeys(_descriptions(annotation, module)))
+    if len(told) > _FEW and isinstance(value, str):
+        told.sort(key=lambda words: (words == "null", -_likeness(words, value)))
+    return " or ".join(told)
+
+
+def _descriptions(annotation: ast.expr | None, module: str) -> list[str]:
+    """One text for each way in which a value can fit."""
     match annotation:
         case ast.Constant(value=str()):
-            return describe(_unquoted(annotation))
+            return _descriptions(_unquoted(annotation), module)
         case None:
-            return "anything"
+            return ["anything"]
         case ast.Constant(value=None):
-            return "null"
+            return ["null"]
         case ast.BinOp(op=ast.BitOr()) | ast.Subscript(value=ast.Name(id="Union" | "Optional")):
-            return " or ".join(dict.fromkeys(map(describe, _choices(annotation))))
+            choices = _choices(annotation)
+            return [words for choice in choices for words in _descriptions(choice, module)]
         case ast.Subscript(value=ast.Name(id="Literal"), slice=inner):
-            return " or ".join(str(choice) for choice in _literals(inner))
+            return [str(choice) for choice in _literals(inner)]
         case ast.Subscript(value=outer, slice=inner) if _last(outer) in _LISTS:
             items = inner.elts[0] if isinstance(inner, ast.Tuple) else inner
-            return f"a list of {describe(items)}"
+            return [f"a list of {describe(items, module)}"]
         case ast.Subscript(value=outer) if _last(outer) in _DICTS:
-            return "a mapping"
+            return ["a mapping"]
         case ast.Name() | ast.Attribute():
-            name = _last(annotation)
-            return _PLAIN_NAMES.get(name, name)
-    return ast.unparse(annotation)
+            return _of_name(_last(annotation), module)
+    return [ast.unparse(annotation)]
+
+
+def _of_name(name: str, module: str) -> list[str]:
+    if name in _PLAIN_NAMES or name in OPEN:
+        return [_PLAIN_NAMES.get(name, name)]
+    if name in _LISTS | _DICTS:
+        return ["a list" if name in _LISTS else "a mapping"]
+    found = find_definition(module, name) if module else None
+    if found and isinstance(found[1], ast.Assign | ast.AnnAssign):
+        other = found[1].value
+        if isinstance(other, ast.Name | ast.Attribute | ast.Subscript | ast.BinOp):
+            return _descriptions(other, found[0])
+    return [name]
+
+
+def _likeness(one: str, other: str) -> float:
+    return SequenceMatcher(None, one, other).ratio()
 
 
 def _unquoted(annotation: ast.Constant) -> ast.expr:
