@@ -121,6 +121,19 @@ def test_one_control_that_does_as_well_is_enough_to_be_blind():
             assert not verdict(TASK, systems(**{control: as_good}), INTERVALS)[0]
 
 
+def test_a_label_with_one_value_decides_nothing():
+    same = {"category3_code/accuracy": 1.0}
+    named = systems()
+    looks, sentences = verdict(TASK, {name: {**one, **same} for name, one in named.items()}, {})
+    assert looks
+    assert not any("category3_code" in sentence for sentence in sentences)
+
+
+def test_the_constant_that_is_best_for_the_metric_stands_beside_the_median():
+    _, sentences = verdict(TASK, systems(constant={"full_price/mape": 0.51}), INTERVALS)
+    assert "always answering the median gives 60.0 %, the best constant 51.0 %." in sentences[0]
+
+
 def test_a_difference_inside_the_interval_proves_nothing():
     near = metrics(0.975, 0.15)
     assert verdict(TASK, systems(blank=near, shuffled=near), {})[0]

@@ -106,6 +106,17 @@ def test_the_gradient_check_stops_the_training_when_a_part_is_cut_off(
     assert all(torch.equal(after[name], before[name]) for name in before)
 
 
+def test_the_gradient_check_stops_a_part_whose_work_is_multiplied_by_zero(
+    base, make_module, make_data, make_trainer
+):
+    model = FullFineTuning(PARTS).attach(base)
+    base.model.vision_embed_tokens.register_forward_hook(
+        lambda _, inputs, out: [0 * tokens for tokens in out]
+    )
+    with pytest.raises(UserError, match=r"every gradient of the .*vision.* is zero"):
+        make_trainer(1, [GradientCheck()]).fit(make_module(model), make_data())
+
+
 def test_the_gradient_check_names_what_is_declared_but_never_read(
     base, make_module, make_data, make_trainer
 ):

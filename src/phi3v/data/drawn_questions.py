@@ -222,7 +222,7 @@ def _measure(look: Look, rng: np.random.Generator, most: int) -> tuple[str, str]
         measured(name, look) * math.exp(SCATTER * float(rng.standard_normal())) for name in names
     ]
     numbers = [str(max(1, round(value))) for value in values]
-    ways = MEASUREMENTS
+    ways: Sequence[tuple[str, str]] = MEASUREMENTS
     if len(names) > 1:
         # Each number stands behind its name: which one is meant must not be a riddle of its own.
         numbers = [f"{name} {number}" for name, number in zip(names, numbers, strict=True)]
