@@ -171,3 +171,13 @@ def test_an_empty_folder_and_pickled_weights_are_refused(base, tmp_path):
     torch.save({}, tmp_path / "adapter_model.bin")
     with pytest.raises(UserError, match="pickled weights are not read"):
         load_adapter(base, tmp_path)
+
+
+@pytest.mark.parametrize("torn", ["adapter_model.safetensors", "adapter_config.json"])
+def test_a_torn_file_of_an_adapter_is_one_line(base, fresh_base, tmp_path, torn):
+    save_adapter(LoraAdapter(r=2, alpha=4).attach(base), tmp_path)
+    whole = (tmp_path / torn).read_bytes()
+    (tmp_path / torn).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="the adapter cannot be read") as caught:
+        load_adapter(fresh_base, tmp_path)
+    assert "\n" not in str(caught.value)

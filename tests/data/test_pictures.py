@@ -104,3 +104,17 @@ def test_what_is_no_picture_is_refused_in_one_line(tmp_path, content):
     assert str(refused.value).startswith("row 7: picture cannot be read: ")
     assert "page.jpg" in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_sixteen_bits_read_alike_in_either_byte_order(tmp_path):
+    shades = np.arange(0, 65536, 256, dtype=np.uint16).reshape(16, 16)
+    opened = []
+    for order in ("<", ">"):
+        path = tmp_path / f"{ord(order)}.tiff"
+        image = Image.frombytes(
+            "I;16B" if order == ">" else "I;16", (16, 16), shades.astype(f"{order}u2").tobytes()
+        )
+        image.save(path)
+        opened.append(np.asarray(open_picture(path, "row 2"))[..., 0])
+    assert np.array_equal(opened[0], shades // 256)
+    assert np.array_equal(opened[1], opened[0])

@@ -49,6 +49,7 @@ def test_without_the_right_picture_it_is_no_better_than_a_constant(demo, control
     systems = demo.metrics["systems"]
     baseline, blind = systems["baseline"], systems[control]
     assert blind["category3_code/accuracy"] <= baseline["category3_code/accuracy"] + 0.05
+    assert blind["full_price/mape"] > systems["fine_tuned"]["full_price/mape"]
     # No answer that does not look beats the constant that is best for this metric.
     assert blind["full_price/mape"] >= 0.95 * systems["constant"]["full_price/mape"]
     assert demo.metrics["looks"] is True

@@ -118,3 +118,11 @@ def test_what_is_not_built_is_refused_by_name(changes, message):
 )
 def test_published_token_counts(size, tokens):
     assert count_image_tokens(336 * size[0], 336 * size[1], 336, 12) == tokens
+
+
+def test_the_original_context_may_stand_among_the_rope_parameters():
+    factors = {"short_factor": [1.0] * 48, "long_factor": [2.0] * 48}
+    rope = {"rope_type": "longrope", "original_max_position_embeddings": 64, **factors}
+    config = Phi3VConfig(max_position_embeddings=1024, rope_parameters=rope)
+    assert config.original_max_position_embeddings == 64
+    assert config.rope_parameters["factor"] == 16

@@ -79,3 +79,8 @@ def test_half_precision_keeps_the_rope_frequencies_whole(make_scratch, texts, in
     assert {value.dtype for value in model.parameters()} == {torch.bfloat16}
     assert model.model.rotary_emb.inv_freq.dtype == torch.float32
     assert logits_of(model, inputs).isfinite().all()
+
+
+def test_logits_of_a_half_precision_model_are_whole_as_published(make_scratch, texts, inputs):
+    model = make_scratch(dtype="bfloat16").load(lambda: texts).model
+    assert logits_of(model, inputs).dtype == torch.float32

@@ -160,3 +160,9 @@ def test_a_task_travels_to_worker_processes():
 def test_importing_the_task_room_does_not_load_torch():
     code = "import sys, phi3v.task; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_empty_question_column_is_refused_with_its_row():
+    task = Task("asked", "{question}", "{answer}", {"answer": "text"}, "answer/exact_match")
+    with pytest.raises(UserError, match="row 3: question is empty"):
+        task.check_values({"question": " ", "answer": "yes"}, "row 3")
