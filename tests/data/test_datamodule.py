@@ -1,10 +1,12 @@
 """The data module gives Lightning the right batches, and refuses bad data before training."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from lightning import LightningModule, Trainer
 
-from phi3v.data import CsvSource, ImageTextDataModule, make_splits, save_splits
+from phi3v.data import CsvSource, ImageTextDataModule, Remembering, make_splits, save_splits
 from phi3v.errors import UserError
 
 FRACTIONS = {"train": 0.6, "val": 0.2, "test": 0.2}
@@ -130,7 +132,7 @@ def test_each_rank_reads_its_own_part(shop, module):
 
 def test_remembered_pictures_are_bit_identical_and_not_decoded_again(shop, module):
     path = shop(20)
-    plain, remembering = module(path), module(path, cache_pictures=100)
+    plain, remembering = module(path), module(path, picture_cache_gib=1)
     for data in (plain, remembering):
         data.setup()
     list(remembering.train_dataloader())
@@ -148,15 +150,22 @@ def test_remembered_pictures_are_bit_identical_and_not_decoded_again(shop, modul
             assert torch.equal(one[key], other[key])
 
 
-def test_a_limited_memory_holds_no_more_than_its_limit(shop, module):
-    data = module(shop(20), cache_pictures=3)
+@pytest.mark.parametrize(("pictures", "kept"), [(3, 3), (2.9, 2), (0, 0)])
+def test_a_limited_memory_holds_no_more_bytes_than_its_limit(shop, module, pictures, kept):
+    data = module(shop(8))
     data.setup()
-    list(data.train_dataloader())
-    for example in data.examples["train"]:
-        example.images[0].unlink()
+    decoded: list[str] = []
 
-    with pytest.raises(UserError, match="picture not found"):
-        list(data.train_dataloader())
+    def encode(example):
+        decoded.append(example.id)
+        return replace(data.collator("train").encode(example), pixel_values=(torch.zeros(5, 7),))
+
+    remember = Remembering(encode, limit=int(pictures * 5 * 7 * 4))
+    examples = data.examples["train"]
+    for example in examples + examples:
+        remember(example)
+
+    assert len(decoded) == 2 * len(examples) - kept
 
 
 def test_workers_give_the_same_batches_and_errors_of_one_line(shop, module):

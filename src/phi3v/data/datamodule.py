@@ -54,7 +54,7 @@ class ImageTextDataModule(LightningDataModule):
         num_workers: int = 0,
         seed: int = 0,
         eval_limit: int | None = None,
-        cache_pictures: int = 0,
+        picture_cache_gib: float = 0,
         drop_last: bool = False,
         splits_file: str | Path | None = None,
     ) -> None:
@@ -71,7 +71,7 @@ class ImageTextDataModule(LightningDataModule):
             num_workers: Processes that decode pictures; 0 decodes in the training process.
             seed: Fixes the splits and the order of the batches.
             eval_limit: Validates on so many examples, always the same ones; None on all.
-            cache_pictures: Keeps so many prepared examples in memory.
+            picture_cache_gib: Memory in GiB, for each worker, that keeps decoded pictures.
             drop_last: Leaves out the examples beyond the last full training batch.
             splits_file: Reads the splits from here instead of making them.
         """
@@ -92,7 +92,9 @@ class ImageTextDataModule(LightningDataModule):
         self.splits: dict[str, list[str]] = {}
         self.lengths: dict[str, Lengths] = {}
         self._collators = {mode: self.collator(mode) for mode in ("train", "eval")}
-        self._encode = Remembering(self._collators["train"].encode, cache_pictures)
+        self._encode = Remembering(
+            self._collators["train"].encode, limit=int(picture_cache_gib * 2**30)
+        )
 
     def collator(self, mode: Mode) -> Collator:
         """Returns a collator for this data: "train", "prompt" or "eval"."""

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 # Overrides of the group `data` that leave the examples the same.
 SAME_DATA = {
-    *("data.batch_size", "data.eval_batch_size", "data.num_workers", "data.cache_pictures"),
+    *("data.batch_size", "data.eval_batch_size", "data.num_workers", "data.picture_cache_gib"),
     *("data.eval_limit", "data.max_length", "data.image_root"),
 }
 
