@@ -27,6 +27,11 @@ def test_an_unknown_or_empty_scope_is_refused():
         FullFineTuning(scope=[])
 
 
+def test_weights_in_which_small_steps_vanish_are_refused(base):
+    with pytest.raises(UserError, match=r"bfloat16.*model\.dtype=float32"):
+        FullFineTuning(scope=["projector"]).attach(base.to(torch.bfloat16))
+
+
 def test_without_adapter_nothing_trains(base):
     model = NoAdapter().attach(base)
     assert not any(p.requires_grad for p in model.parameters())

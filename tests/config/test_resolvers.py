@@ -63,3 +63,11 @@ def test_a_number_below_one_is_refused_by_its_own_key(
 
 def test_the_repository_is_where_the_programs_are() -> None:
     assert (Path(resolvers.repository()) / "train.py").is_file()
+
+
+@pytest.mark.parametrize(
+    ("adapter", "rate"),
+    [("phi3v.adapter.LoraAdapter", 2e-4), ("phi3v.adapter.FullFineTuning", 1e-5)],
+)
+def test_whole_weights_take_their_own_learning_rate(adapter: str, rate: float) -> None:
+    assert resolvers.fitting_rate({"lora": 2e-4, "full": 1e-5}, adapter) == rate

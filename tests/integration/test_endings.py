@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from .conftest import ROOT, SMALL
 
@@ -126,10 +127,24 @@ def evaluated(program: Any, run: Path, *words: str) -> Any:
     return done
 
 
-def test_other_data_are_divided_anew_and_the_same_data_keep_their_splits(small, program) -> None:
-    other = evaluated(program, small.run, "data.rows=80")
-    assert sum(other.metrics["rows"].values()) == 80
+def test_only_data_without_the_runs_examples_are_divided_anew(small, program, tmp_path) -> None:
+    grown = evaluated(program, small.run, "data.rows=80")
+    assert grown.metrics["test"] == small.metrics["test"]
+    assert "20 newer examples are in no split" in grown.out + grown.err
+    shop = tmp_path / "shop.csv"
+    rows = [f"other-{i},Large Red Plain Wool Scarf,Scarves,{100 + i},{i}.png" for i in range(20)]
+    head = "product_code,title,category3_code,full_price,local_image_path"
+    shop.write_text("\n".join([head, *rows]) + "\n")
+    for i in range(20):
+        Image.new("RGB", (60, 60), (10 * i, 90, 30)).save(tmp_path / f"{i}.png")
+    other = evaluated(
+        program, small.run, "data=csv", f"data.path={shop}", "data.id_column=product_code"
+    )
+    assert sum(other.metrics["rows"].values()) == 20
     assert "divided anew" in other.out
+
+
+def test_the_same_data_keep_their_splits(small, program) -> None:
     same = evaluated(program, small.run, "data.rows=60", "data.eval_batch_size=8")
     assert same.metrics["test"] == small.metrics["test"]
 
@@ -140,6 +155,9 @@ def test_a_run_without_its_splits_or_with_another_adapter_is_not_guessed_at(
     refused = program("eval.py", f"run={small.run}", "adapter.r=8")
     assert refused.status == 2
     assert "the adapter is the run's own" in refused.err
+    refused = program("eval.py", "model=tiny", "adapter=lora")
+    assert refused.status == 2
+    assert "a bare base has none" in refused.err
     (tmp_path / "run").mkdir()
     for file in small.run.iterdir():
         if file.is_file() and file.name != "splits.json":
@@ -147,3 +165,33 @@ def test_a_run_without_its_splits_or_with_another_adapter_is_not_guessed_at(
     refused = program("eval.py", f"run={tmp_path / 'run'}")
     assert refused.status == 2
     assert "splits.json: missing" in refused.err
+
+
+def test_mistakes_in_the_data_are_told_before_the_model_is_loaded(program) -> None:
+    refused = program(
+        "train.py", "experiment=lora_r16", "model.path=no/such/model", "data=csv",
+        "data.path=no.csv",
+    )  # fmt: skip
+    assert refused.status == 2
+    assert "no.csv" in refused.err
+    assert "no/such/model" not in refused.err
+
+
+@pytest.mark.parametrize("words", [["max_new_tokens=0"], ["seed=-1"], ["optimizer.lr=-1"]])
+def test_a_number_out_of_range_is_one_line(program, words) -> None:
+    refused = program("train.py", *SMALL, *words)
+    assert refused.status == 2
+    assert len(refused.err.strip().splitlines()) == 1, refused.err
+    assert words[0] in refused.err
+
+
+def test_one_step_scores_one_batch_and_without_callbacks_nothing_is_kept(program) -> None:
+    done = program(
+        "train.py", *SMALL, "debug=step", "callbacks=none", "data.eval_batch_size=2",
+        "trainer.profiler=simple",
+    )  # fmt: skip
+    assert done.status == 0, done.err[-3000:]
+    assert len((done.run / "predictions.jsonl").read_text().splitlines()) == 2
+    assert done.metrics["rows"]["test"] == 2
+    assert not list(done.run.rglob("*.ckpt"))
+    assert "run_training_batch" in done.out + done.err

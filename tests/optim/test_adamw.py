@@ -124,3 +124,9 @@ def test_an_unknown_part_or_setting_is_refused_with_the_nearest_name():
 def test_a_model_in_which_nothing_trains_is_refused(model):
     with pytest.raises(UserError, match="nothing trains"):
         AdamW(lr=1e-3).build(model.requires_grad_(False))
+
+
+@pytest.mark.parametrize("setting", ["lr", "weight_decay"])
+def test_a_negative_number_is_refused(setting):
+    with pytest.raises(UserError, match=f"optimizer.{setting}=-1"):
+        AdamW(**{"lr": 1e-3, setting: -1})

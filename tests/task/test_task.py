@@ -162,7 +162,9 @@ def test_importing_the_task_room_does_not_load_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_an_empty_question_column_is_refused_with_its_row():
-    task = Task("asked", "{question}", "{answer}", {"answer": "text"}, "answer/exact_match")
+@pytest.mark.parametrize("declared", [{}, {"question": "text"}])
+def test_an_empty_question_column_is_refused_with_its_row(declared):
+    fields = {"answer": "text"} | declared
+    task = Task("asked", "{question}", "{answer}", fields, "answer/exact_match")
     with pytest.raises(UserError, match="row 3: question is empty"):
         task.check_values({"question": " ", "answer": "yes"}, "row 3")

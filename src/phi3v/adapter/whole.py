@@ -8,17 +8,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
+
 from phi3v.adapter.scope import check_scope
+from phi3v.errors import UserError
 from phi3v.model import Phi3VForCausalLM
 from phi3v.model.parts import has_no_gradient, part_of
 
 
 @dataclass(frozen=True)
 class FullFineTuning:
-    """Every weight of the parts in scope trains, in the type that the model was loaded in.
+    """Every weight of the parts in scope trains.
 
-    Load the model in float32 for this: steps of 1e-5 vanish in bfloat16 weights. CLIP's last layer
-    and final norm stay frozen, since nothing reads what they compute.
+    The model has to be in float32 for this: steps of 1e-5 vanish in bfloat16 weights. CLIP's last
+    layer and final norm stay frozen, since nothing reads what they compute.
 
     Attributes:
         scope: Parts that train: any of decoder, projector, vision.
@@ -31,10 +34,19 @@ class FullFineTuning:
         check_scope(self.scope)
 
     def attach(self, model: Phi3VForCausalLM) -> Phi3VForCausalLM:
-        """Mark what trains, in place, and freeze everything else."""
+        """Mark what trains, in place, and freeze everything else.
+
+        Raises:
+            UserError: When weights that would train are not in float32.
+        """
         parts = check_scope(self.scope)
         for name, parameter in model.named_parameters():
             trains = part_of(name) in parts and not has_no_gradient(name, model.config)
+            if trains and parameter.dtype != torch.float32:
+                raise UserError(
+                    f"adapter=full: {name} is {str(parameter.dtype).removeprefix('torch.')}, in"
+                    " which small steps vanish; give model.dtype=float32"
+                )
             parameter.requires_grad_(trains)
         return model
 

@@ -5,7 +5,7 @@
 Few on purpose, and none that evaluates code. `register()` may be called any number of times.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -21,6 +21,7 @@ def register() -> None:
     for name, function in (
         ("experiment", experiment),
         ("first", first),
+        ("fitting_rate", fitting_rate),
         ("per_device", per_device),
         ("accumulation", accumulation),
         ("repository", repository),
@@ -42,6 +43,16 @@ def experiment(otherwise: str, *, _root_: BaseContainer) -> str:
 def first(*values: object) -> object:
     """The first value that is not null; null when there is none."""
     return next((value for value in values if value is not None), None)
+
+
+def fitting_rate(rates: Mapping[str, float], adapter: str) -> float:
+    """The model's learning rate for what trains: whole weights take smaller steps than adapters.
+
+    Args:
+        rates: By kind, "lora" and "full".
+        adapter: The adapter's class.
+    """
+    return float(rates["full" if adapter.endswith("FullFineTuning") else "lora"])
 
 
 def per_device(total: int, most: int, devices: object, nodes: int) -> int:

@@ -7,7 +7,7 @@ from phi3v.data.datamodule import ImageTextDataModule
 from phi3v.data.dataset import ImageTextDataset, Remembering
 from phi3v.data.download import fetch_pictures
 from phi3v.data.encoding import Encoded, Encoder, Lengths, prompt_text
-from phi3v.data.example import Example, Source
+from phi3v.data.example import Example, LoadedOnce, Source
 from phi3v.data.pictures import open_picture, picture_size
 from phi3v.data.splits import load_splits, make_splits, save_splits
 
@@ -22,6 +22,7 @@ __all__ = [
     "ImageTextDataset",
     "LengthBatchSampler",
     "Lengths",
+    "LoadedOnce",
     "Remembering",
     "Source",
     "fetch_pictures",

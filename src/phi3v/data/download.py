@@ -136,7 +136,11 @@ def _logged(outcomes: Iterator[_Outcome], total: int) -> Iterator[_Outcome]:
 
 def _fetch(url: str, target: Path, timeout: float, retries: int) -> _Outcome:
     """Fetches one picture to `target` with the suffix of its format."""
-    if urlsplit(url).scheme not in ("http", "https"):
+    try:
+        scheme = urlsplit(url).scheme
+    except ValueError:  # such as http://[x
+        scheme = ""
+    if scheme not in ("http", "https"):
         return _Outcome(None, reason=f"not an http address: {url!r}")
     reason = ""
     for attempt in range(retries + 1):

@@ -7,7 +7,7 @@ A source turns something on disk into examples; nothing after it asks where they
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -56,3 +56,37 @@ class Source(Protocol):
     def optimum(self, task: Task) -> dict[str, float]:
         """Returns the best attainable metrics where theory gives them, otherwise {}."""
         ...
+
+
+@dataclass
+class LoadedOnce:
+    """A source that is read once and then remembers.
+
+    Mistakes in the data can so be told before a large model is loaded, and nothing is read twice.
+    """
+
+    source: Source
+    _examples: list[Example] | None = field(default=None, init=False)
+
+    @property
+    def on_error(self) -> str:
+        """What the source does about bad examples."""
+        return str(getattr(self.source, "on_error", "raise"))
+
+    def load(self, task: Task) -> list[Example]:
+        """Returns every example; `task` has to be the same each time.
+
+        Raises:
+            UserError: When the source is missing, malformed, or holds bad rows.
+        """
+        if self._examples is None:
+            self._examples = self.source.load(task)
+        return self._examples
+
+    def describe(self) -> str:
+        """Returns the source's own line."""
+        return self.source.describe()
+
+    def optimum(self, task: Task) -> dict[str, float]:
+        """Returns what the source knows of the best attainable metrics."""
+        return self.source.optimum(task)

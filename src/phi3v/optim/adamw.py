@@ -42,6 +42,9 @@ class AdamW:
             _check_known("optimizer.parts", part, PARTS)
             for key in settings:
                 _check_known(f"optimizer.parts.{part}", key, SETTINGS)
+        for key in SETTINGS:
+            if getattr(self, key) < 0:
+                raise UserError(f"optimizer.{key}={getattr(self, key)}: not below zero")
         if len(self.betas) != 2:
             raise UserError(f"optimizer betas={list(self.betas)}: two numbers are needed")
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from phi3v.adapter import load_adapter
 from phi3v.config import instantiate, instantiate_source
-from phi3v.data import ImageTextDataModule, Source
+from phi3v.data import ImageTextDataModule, LoadedOnce, Source
 from phi3v.errors import UserError
 from phi3v.model import Checkpoint, Loaded
 from phi3v.run.directory import RunDirectory
@@ -55,7 +55,8 @@ def build(
         UserError: For whatever is wrong with configuration, data or model.
     """
     task = cast(Task, instantiate(cfg.task))
-    source = cast(Source, instantiate_source(cfg.data))
+    source: Source = LoadedOnce(cast(Source, instantiate_source(cfg.data)))
+    source.load(task)  # before the model: mistakes in the data are told first
 
     def reload() -> Loaded:
         return cast(Loaded, instantiate(cfg.model).load(lambda: _texts(source, task)))
@@ -100,11 +101,21 @@ def restore(run: RunDirectory, pieces: Pieces) -> nn.Module:
     return load_adapter(pieces.loaded.model, run.adapter)
 
 
+def leaves_base_alone(model: nn.Module) -> bool:
+    """Whether the model is its untouched base as soon as its adapter is switched off."""
+    if not isinstance(model, PeftModel):
+        return False
+    config: Any = model.peft_config["default"]
+    start = str(config.init_lora_weights)
+    return config.bias == "none" and not start.startswith(("pissa", "olora", "loftq", "corda"))
+
+
 def base_of(model: nn.Module, reload: Callable[[], Loaded]) -> Base:
     """What gives the model as it was before training.
 
-    An adapter is switched off for the while; whole weights that were trained are gone, so their
-    base is loaded again.
+    An adapter is switched off for the while. Where that does not bring the base back, because whole
+    weights or biases were trained or the adapter took its start out of the weights, the base is
+    loaded again.
     """
 
     @contextmanager
@@ -118,6 +129,6 @@ def base_of(model: nn.Module, reload: Callable[[], Loaded]) -> Base:
         yield fresh.to(next(model.parameters()).device)
 
     def enter() -> AbstractContextManager[nn.Module]:
-        return without_adapter() if isinstance(model, PeftModel) else loaded_again()
+        return without_adapter() if leaves_base_alone(model) else loaded_again()
 
     return enter

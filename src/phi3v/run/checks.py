@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Checkpoint
 from omegaconf import DictConfig
 
 from phi3v.config import instantiate
@@ -24,11 +25,29 @@ def make_trainer(cfg: DictConfig, callbacks: list[Any]) -> lightning.Trainer:
         UserError: When this machine cannot do it: no GPU, fewer devices, another precision.
     """
     try:
-        trainer: lightning.Trainer = instantiate(cfg.trainer, logger=False, callbacks=callbacks)
+        trainer: lightning.Trainer = instantiate(
+            cfg.trainer,
+            logger=False,
+            callbacks=callbacks,
+            # Lightning adds a checkpoint callback of its own where none is given.
+            enable_checkpointing=any(isinstance(one, Checkpoint) for one in callbacks),
+        )
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"trainer: {reason[:300]} (trainer=cpu runs on any machine)") from error
     return trainer
+
+
+def check_numbers(cfg: DictConfig) -> None:
+    """Refuses numbers that would only fail after minutes.
+
+    Raises:
+        UserError: When a number is out of its range.
+    """
+    if cfg.max_new_tokens < 1:
+        raise UserError(f"max_new_tokens={cfg.max_new_tokens}: at least 1")
+    if not 0 <= cfg.seed < 2**32:
+        raise UserError(f"seed={cfg.seed}: from 0 to {2**32 - 1}")
 
 
 def check_objective(objective: str, task: Task) -> None:

@@ -16,7 +16,7 @@ from phi3v.data import Source
 from phi3v.data.splits import ids_in
 from phi3v.errors import UserError
 from phi3v.run.assembly import base_of, build, restore
-from phi3v.run.checks import check_objective, make_trainer
+from phi3v.run.checks import check_numbers, check_objective, make_trainer
 from phi3v.run.directory import RunDirectory
 from phi3v.run.ending import show_results, write_results
 from phi3v.run.environment import environment
@@ -45,6 +45,7 @@ def evaluate(cfg: DictConfig) -> float | None:
     here = RunDirectory(Path(cfg.paths.run))
     run = RunDirectory(cfg.run) if cfg.run else None
     quiet_libraries()
+    check_numbers(cfg)
     repeatable(cfg.seed)
     save_config(cfg, here.path)
     here.write_environment(environment(cfg.seed))
@@ -52,6 +53,8 @@ def evaluate(cfg: DictConfig) -> float | None:
     words = HydraConfig.get().overrides.task
     if run and any(word.lstrip("+~").startswith("adapter") for word in words):
         raise UserError("adapter: with run=... the adapter is the run's own; leave the word out")
+    if not run and any(word.lstrip("+~").startswith("adapter") for word in words):
+        raise UserError("adapter: a bare base has none; leave the word out, or give run=...")
     trainer = make_trainer(cfg, [])
     check_objective(str(cfg.objective), cast(Task, instantiate(cfg.task)))
     pieces = build(cfg, run=run, splits_file=splits_for(cfg, run, words) if run else None)
@@ -63,6 +66,7 @@ def evaluate(cfg: DictConfig) -> float | None:
         split=cfg.split, max_new_tokens=cfg.max_new_tokens,
         base=base_of(model, pieces.reload) if run else None,
         subject="Fine-tuned" if run else "Base model",
+        limit=cfg.trainer.limit_test_batches,
     )  # fmt: skip
     write_results(here, scored, pieces.task, cfg, f"{cfg.get('name') or 'base'}: {cfg.split}", run)
     lines = {"repeats": repetition(run, scored.summary)} if run and cfg.split == "test" else {}
@@ -96,9 +100,10 @@ def splits_for(cfg: DictConfig, run: RunDirectory, words: Sequence[str]) -> Path
     if other:
         source = cast(Source, instantiate_source(cfg.data))
         ids = {example.id for example in source.load(cast(Task, instantiate(cfg.task)))}
-        if ids != ids_in(run.splits):
+        if not ids & ids_in(run.splits):
             log.info("these are not the examples of the run: they are divided anew")
             return None
+        # Divided anew, examples that the run was trained on would be scored as if they were new.
     return run.splits
 
 

@@ -20,6 +20,8 @@ def quiet_libraries() -> None:
     # "litlogger" is advertised at this level by both.
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # What the user asked for, with trainer.profiler, is told through this one.
+    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)
     # A prompt that is too long is an error of the data room, which names its row.
     transformers_logging.set_verbosity(logging.ERROR)
     for message in _CHATTER:

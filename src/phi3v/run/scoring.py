@@ -26,6 +26,7 @@ from phi3v.evaluation.controls import blank_picture, shuffled_pictures
 from phi3v.metric import FieldMetrics, baselines, best_constant, bootstrap
 from phi3v.task import Task, Value
 from phi3v.training import generate_answers
+from phi3v.training.loss import base_of as model_inside
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ def score(
     max_new_tokens: int,
     base: Base | None,
     subject: str = "Fine-tuned",
+    limit: int | float = 1.0,
 ) -> Scored:
     """Scores a model beside everything that it must be better than.
 
@@ -66,13 +68,25 @@ def score(
         max_new_tokens: Longer answers are cut here.
         base: Gives the model as it was before training; None where nothing was trained.
         subject: What the model is called in tables.
+        limit: Scores only so many batches (int) or this share of them (float), as Lightning's
+            limit_test_batches does.
 
     Raises:
-        UserError: When there is no such split.
+        UserError: When the split is missing or empty, or there is no training split for the
+            constant answers.
     """
-    if split not in data.examples:
-        raise UserError(f"split={split}: there are {', '.join(data.examples)}")
-    examples = data.examples[split]
+    for name in (split, "train"):
+        if not data.examples.get(name):
+            raise UserError(
+                f"split={name}: it has no examples, and scoring {split} needs it; there are"
+                f" {', '.join(key for key, rows in data.examples.items() if rows)}"
+            )
+    examples = limited(data.examples[split], limit, data.eval_batch_size)
+    if len(examples) < len(data.examples[split]):
+        log.info(
+            "%s: only the first %d of %d examples, as trainer.limit_test_batches=%s says",
+            split, len(examples), len(data.examples[split]), limit,
+        )  # fmt: skip
     train_values = field_values(task, data.examples["train"])
     truths = [example.values for example in examples]
 
@@ -96,7 +110,7 @@ def score(
             before = measured(answers(untrained, "before training", examples, open_picture))
     summary = compare(
         task,
-        rows={name: len(rows) for name, rows in data.examples.items()},
+        rows={name: len(rows) for name, rows in data.examples.items()} | {split: len(examples)},
         fine_tuned=measured(own),
         baseline=baselines(task, train_values, truths),
         constant=best_constant(task, train_values, truths),
@@ -110,6 +124,12 @@ def score(
     return Scored(summary, _prediction_rows(task, examples, own))
 
 
+def limited(examples: Sequence[Example], limit: int | float, batch: int) -> Sequence[Example]:
+    """The first `limit` batches (int) or the first share of all (float); at least one example."""
+    count = limit * batch if isinstance(limit, int) else round(limit * len(examples))
+    return examples[: max(1, int(count))]
+
+
 def answer_all(
     model: nn.Module,
     task: Task,
@@ -119,7 +139,9 @@ def answer_all(
     picture: Picture = open_picture,
 ) -> list[str]:
     """The model's answers in the order of the examples; batches hold prompts of similar length."""
-    collate = Collator(data.processor, task, data.max_length, "prompt", picture)
+    # With another example's picture a prompt may be longer than any of the data's own.
+    context = max(data.max_length, int(model_inside(model).config.max_position_embeddings))
+    collate = Collator(data.processor, task, context, "prompt", picture)
     device = next(model.parameters()).device
     order = sorted(range(len(examples)), key=lambda place: data.lengths[examples[place].id].total)
     texts = [""] * len(examples)

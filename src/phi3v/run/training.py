@@ -18,7 +18,13 @@ from phi3v.config import instantiate, public_config, save_config
 from phi3v.data.splits import save_splits
 from phi3v.metric import FieldMetrics
 from phi3v.run.assembly import Pieces, base_of, build
-from phi3v.run.checks import check_monitored, check_objective, check_splits, make_trainer
+from phi3v.run.checks import (
+    check_monitored,
+    check_numbers,
+    check_objective,
+    check_splits,
+    make_trainer,
+)
 from phi3v.run.directory import RunDirectory
 from phi3v.run.ending import show_results, write_results
 from phi3v.run.environment import environment
@@ -42,6 +48,7 @@ def train(cfg: DictConfig) -> float | None:
     """
     run = RunDirectory(Path(cfg.paths.run))
     quiet_libraries()
+    check_numbers(cfg)
     repeatable(cfg.seed)
     save_config(cfg, run.path)
     run.write_environment(environment(cfg.seed))
@@ -88,6 +95,7 @@ def train(cfg: DictConfig) -> float | None:
     scored = score(
         model, pieces.task, pieces.data,
         split="test", max_new_tokens=cfg.max_new_tokens, base=base,
+        limit=cfg.trainer.limit_test_batches,
     )  # fmt: skip
     scored.summary["metrics"] |= {
         name: value if math.isfinite(value) else None for name, value in validated.items()

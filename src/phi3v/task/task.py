@@ -141,7 +141,7 @@ class Task:
         value = values[name]
         if not isinstance(value, str):
             return value
-        if not value.strip() and name not in self.fields:
+        if not value.strip() and name not in self.field_names:
             raise UserError(f"{origin}: {name} is empty; give it a value or leave the row out")
         return value.strip()
 
