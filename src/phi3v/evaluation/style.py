@@ -35,7 +35,7 @@ p { margin: 0 0 12px; max-width: 76ch; }
   background: var(--card); }
 table { border-collapse: collapse; font-size: 13.5px; font-variant-numeric: tabular-nums;
   width: 100%; }
-th, td { padding: 8px 7px; text-align: right; border-bottom: 1px solid var(--line);
+th, td { padding: 8px 5px; text-align: right; border-bottom: 1px solid var(--line);
   vertical-align: top; overflow-wrap: normal; }
 tbody tr:last-child > * { border-bottom: 0; }
 th:first-child { padding-left: 14px; } th:last-child, td:last-child { padding-right: 14px; }
