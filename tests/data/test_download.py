@@ -87,6 +87,16 @@ def test_every_row_ends_up_in_one_of_the_two_tables(table, tmp_path):
     assert "title" in read(report.failures)[0]
 
 
+def test_a_row_with_other_than_the_headers_cells_is_a_failure_too(table, tmp_path):
+    path = table(("1", "a"))
+    path.write_text(path.read_text() + "2,Scarf, red,Scarves,470,http://nowhere/b,old.jpg\n")
+    report = fetch_pictures(path, tmp_path / "out")
+    assert (report.fetched, report.failed) == (1, 1)
+    (bad,) = read(report.failures)
+    assert bad["row"] == "3"
+    assert bad["reason"].startswith("7 cells where the header has 6")
+
+
 def test_the_table_can_be_trained_on(table, tmp_path, task):
     report = fetch_pictures(table(("1", "a"), ("2", "alpha")), tmp_path / "out")
 

@@ -130,7 +130,8 @@ class CsvSource:
         with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter lock
             checked = list(zip(table.rows, pool.map(check, table.rows), strict=True))
         refused = [str(result) for _, result in checked if isinstance(result, UserError)]
-        self.skipped = [*table.malformed, *refused]
+        malformed = [f"row {number}: {reason}" for number, reason in table.malformed.items()]
+        self.skipped = [*malformed, *refused]
         good = [(row, result) for row, result in checked if not isinstance(result, UserError)]
         if self.skipped and (self.on_error == "raise" or not good):
             raise UserError(f"{self.path}: {refusal(self.skipped, total)}")

@@ -11,7 +11,7 @@ import csv
 import difflib
 import io
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from phi3v.errors import UserError
@@ -36,13 +36,13 @@ class Table:
         path: The file.
         columns: The header.
         rows: What stands below it, empty lines left out.
-        malformed: What is wrong with each row that has another number of cells than the header.
+        malformed: By number, what is wrong with a row that has not as many cells as the header.
     """
 
     path: Path
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
-    malformed: tuple[str, ...] = ()
+    malformed: dict[int, str] = field(default_factory=dict)
 
     def require(self, columns: Iterable[str]) -> None:
         """Checks that the table has these columns.
@@ -82,19 +82,20 @@ def read_table(path: Path, delimiter: str = ",") -> Table:
     if not records:
         raise UserError(f"{path}: the file is empty; its first row must name the columns")
     columns = tuple(name.strip() for name in records[0][1])
-    rows, malformed = [], []
+    rows: list[Row] = []
+    malformed: dict[int, str] = {}
     for number, record in records[1:]:
         if len(record) != len(columns):
-            malformed.append(
-                f"row {number}: {len(record)} cells where the header has {len(columns)}; quote "
-                f"cells that contain {delimiter!r}"
+            malformed[number] = (
+                f"{len(record)} cells where the header has {len(columns)}; quote cells that "
+                f"contain {delimiter!r}"
             )
             continue
         cells = (cell.strip() for cell in record)
         rows.append(Row(number, dict(zip(columns, cells, strict=True))))
     if not rows and not malformed:
         raise UserError(f"{path}: there is a header but no rows")
-    return Table(path, columns, tuple(rows), tuple(malformed))
+    return Table(path, columns, tuple(rows), malformed)
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[dict[str, str]]) -> None:

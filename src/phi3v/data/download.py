@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from PIL import Image
 
 from phi3v import __version__
-from phi3v.data.csv_table import Row, read_table, write_table
+from phi3v.data.csv_table import Row, Table, read_table, write_table
 from phi3v.data.pictures import open_picture
 from phi3v.errors import UserError
 
@@ -117,7 +117,7 @@ def fetch_pictures(
     with ThreadPoolExecutor(workers) as pool:
         outcomes = dict(zip(unique, _logged(pool.map(fetch, unique), len(unique)), strict=True))
     by_row = [(row, outcomes[items[row.number]]) for row in source.rows]
-    return _write(csv_path, folder, source.columns, by_row)
+    return _write(source, folder, by_row)
 
 
 def _stem(row: Row, url_column: str, name_column: str) -> str:
@@ -194,15 +194,10 @@ def _keep(content: bytes, target: Path) -> Path:
     return part.replace(target.with_name(f"{target.name}.{suffix}"))
 
 
-def _write(
-    csv_path: Path,
-    folder: Path,
-    columns: tuple[str, ...],
-    by_row: Sequence[tuple[Row, _Outcome]],
-) -> FetchReport:
-    """Writes both tables; a failed row keeps all its cells."""
-    table = folder / f"{csv_path.stem}_with_pictures.csv"
-    failures = folder / f"{csv_path.stem}_failures.csv"
+def _write(source: Table, folder: Path, by_row: Sequence[tuple[Row, _Outcome]]) -> FetchReport:
+    """Writes both tables; a failed row keeps its cells where they fit the header."""
+    table = folder / f"{source.path.stem}_with_pictures.csv"
+    failures = folder / f"{source.path.stem}_failures.csv"
     good = [
         row.cells | {_PATH_COLUMN: outcome.path.relative_to(folder).as_posix()}
         for row, outcome in by_row
@@ -213,8 +208,9 @@ def _write(
         for row, outcome in by_row
         if not outcome.path
     ]
-    kept = [column for column in columns if column != _PATH_COLUMN]
+    bad += [{"row": str(row), "reason": reason} for row, reason in source.malformed.items()]
+    kept = [column for column in source.columns if column != _PATH_COLUMN]
     write_table(table, [*kept, _PATH_COLUMN], good)
-    write_table(failures, [*columns, "row", "reason"], bad)
+    write_table(failures, [*source.columns, "row", "reason"], bad)
     present = sum(outcome.was_there for _, outcome in by_row)
     return FetchReport(table, failures, len(good) - present, present, len(bad))
