@@ -96,6 +96,26 @@ def test_a_run_lies_in_a_directory_named_after_its_experiment(start: Start, tmp_
     assert not (tmp_path / "home of it" / "runs").exists()
 
 
+def test_a_directory_with_a_run_in_it_is_left_as_it_is(start: Start, tmp_path: Path) -> None:
+    left = tmp_path / "here" / "used" / "metrics.csv"
+    left.parent.mkdir()
+    left.write_text("step\n")
+    (left.parent / "outcome.json").write_text('{"status": "ok"}')
+    done = start("hydra.run.dir=used")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "there is a run in it already (metrics.csv)" in done.stderr
+    assert (left.parent / "outcome.json").read_text() == '{"status": "ok"}'
+    assert left.read_text() == "step\n"
+    # The other jobs of a sweep are run all the same.
+    (left.parent / "0").mkdir()
+    left.rename(left.parent / "0" / left.name)
+    swept = start("-m", "adapter.r=2,4", "hydra.sweep.dir=used")
+    assert "there is a run in it already" in swept.stdout + swept.stderr
+    assert not (left.parent / "0" / "seen.json").exists()
+    assert seen(left.parent / "1")["r"] == 4
+
+
 def test_an_error_of_the_user_is_one_line_and_status_2(start: Start, tmp_path: Path) -> None:
     done = start("adapter.r=13")
     assert done.returncode == 2

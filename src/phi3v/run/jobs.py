@@ -33,6 +33,7 @@ from phi3v.config.front_door import refuse
 from phi3v.errors import UserError
 
 OUTCOME = "outcome.json"
+RESULTS = ("metrics.csv", "metrics.json", "checkpoints")  # what a run leaves, soonest first
 GRACE = 60.0  # seconds that an interrupted job has to save what it has
 # What would tell a job that it is a part of something it is not: ranks, ports, seeds, run ids.
 _INHERITED = {
@@ -86,8 +87,15 @@ def start(cfg: DictConfig, program: str) -> float | None:
             143 after an interruption by Ctrl-C or SIGTERM.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
+    left = _left_by_a_run(folder) if is_first_process() else None
+    error = f"{folder}: there is a run in it already ({left}); give another directory, or remove it"
     if HydraConfig.get().mode == RunMode.MULTIRUN:
+        if left:
+            log.error("job %s is not started: %s", HydraConfig.get().job.num, error)
+            return math.nan
         return _elsewhere(folder)
+    if left:
+        refuse(UserError(error))  # and writes nothing there, not even an outcome
     try:
         objective: float | None = pkgutil.resolve_name(program)(cfg)
     except UserError as error:
@@ -107,6 +115,11 @@ def start(cfg: DictConfig, program: str) -> float | None:
     finite = objective is not None and math.isfinite(objective)
     _end(folder, Outcome("ok", objective if finite else None))
     return objective
+
+
+def _left_by_a_run(folder: Path) -> str | None:
+    """What an earlier run left in a directory, by name; another run would get mixed with it."""
+    return next((name for name in RESULTS if (folder / name).exists()), None)
 
 
 def _interrupted_by(error: BaseException) -> signal.Signals:
