@@ -101,6 +101,7 @@ def test_a_training_that_diverges_still_leaves_its_figures(program) -> None:
         (["trainer.limit_val_batches=0"], "objective=test/full_price/mape"),
         (["~data.splits.test", "data.splits.val=0.2"], "split=test"),
         (["adapter.r=0"], "adapter r=0"),
+        (["trainer.val_check_interval=1000"], "an epoch has 6 batches"),
     ],
 )
 def test_what_cannot_end_well_is_refused_before_the_first_step(

@@ -85,6 +85,22 @@ def check_monitored(cfg: DictConfig, task: Task, callbacks: list[Any]) -> None:
             )
 
 
+def check_intervals(cfg: DictConfig, pieces: Pieces) -> None:
+    """Refuses a validation that comes after more batches than an epoch has.
+
+    Raises:
+        UserError: When it would never come.
+    """
+    interval = cfg.trainer.val_check_interval
+    batches = len(pieces.data.train_dataloader())
+    by_epoch = cfg.trainer.check_val_every_n_epoch is not None
+    if isinstance(interval, int) and by_epoch and interval > batches:
+        raise UserError(
+            f"trainer.val_check_interval={interval}: an epoch has {batches} batches; give at most "
+            "that, or trainer.check_val_every_n_epoch=null to count on over the epochs"
+        )
+
+
 def check_splits(pieces: Pieces) -> None:
     """Refuses data without the splits that a training needs, before it begins.
 

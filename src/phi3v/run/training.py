@@ -19,6 +19,7 @@ from phi3v.data.splits import save_splits
 from phi3v.metric import FieldMetrics
 from phi3v.run.assembly import Pieces, base_of, build
 from phi3v.run.checks import (
+    check_intervals,
     check_monitored,
     check_numbers,
     check_objective,
@@ -64,6 +65,7 @@ def train(cfg: DictConfig) -> float | None:
 
     pieces = build(cfg)
     check_splits(pieces)
+    check_intervals(cfg, pieces)
     save_splits(pieces.data.splits, run.splits)
     log.info(pieces.data.summary())
 
