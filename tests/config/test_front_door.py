@@ -155,6 +155,9 @@ def test_a_misspelt_key_in_a_file_is_refused_with_the_name_of_the_file(
     (copy / "local" / "default.yaml").write_text("# @package _global_\nseeed: 1")
     with pytest.raises(UserError, match="unknown key 'seeed'"):
         check_command_line(copy, "train", [], "train")
+    (copy / "local" / "default.yaml").write_text("seed: 1")
+    with pytest.raises(UserError, match="begin with the line '# @package _global_'"):
+        check_command_line(copy, "train", [], "train")
 
 
 FILES = {

@@ -225,7 +225,10 @@ def _of_keys(
         if key == "_target_":
             continue
         if key not in known:
-            yield Problem(full, unknown_key(full, [*known, *others]), "unknown")
+            text = unknown_key(full, [*known, *others])
+            if full in others:  # a group that leaves no key, such as experiment or local
+                text = f"{full}: its file has to begin with the line '# @package _global_'"
+            yield Problem(full, text, "unknown")
         elif value == MISSING:
             yield Problem(full, f"{full} is required", "missing")
         else:
