@@ -61,6 +61,8 @@ class Checkpoint:
         attn_implementation: "sdpa", "eager", "flash_attention_2" or "flex_attention".
         gradient_checkpointing: trades time for memory in training.
         learning_rate: what to train this model with, by kind of adapter ("lora", "full").
+        vision_cache_gib: memory in GiB for the tokens of pictures, which a run uses where nothing
+            of the picture side is trained.
     """
 
     path: str
@@ -70,6 +72,7 @@ class Checkpoint:
     attn_implementation: str = "sdpa"
     gradient_checkpointing: bool = False
     learning_rate: dict[str, float] = field(default_factory=dict)
+    vision_cache_gib: float = 0
 
     def load(self, texts: Texts | None = None) -> Loaded:
         """Loads model and processor; every weight must be there, and none may be left over.

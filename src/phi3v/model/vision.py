@@ -14,6 +14,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils.output_capturing import capture_outputs
 
 from phi3v.model.configuration import Phi3VConfig
+from phi3v.model.memory import PictureMemory
 
 
 def count_image_tokens(height: int, width: int, crop_size: int, grid: int) -> int:
@@ -125,6 +126,8 @@ class VisionEmbedding(nn.Module):
         self.grid = config.crop_grid
         self.crop_size = config.crop_size
         self.overview_last = config.hd_transform_order == "sub_glb"
+        # Its owner gives it one where nothing on the way from pixels to tokens will change.
+        self.memory: PictureMemory | None = None
 
     def forward(self, pixel_values: Tensor, image_sizes: Tensor) -> list[Tensor]:
         """Image tokens of every picture.
@@ -143,11 +146,23 @@ class VisionEmbedding(nn.Module):
         shapes = [self._rows_and_columns(size) for size in image_sizes.tolist()]
         counts = [rows * columns + 1 for rows, columns in shapes]
         self._check(pixel_values, counts)
-        real = torch.cat([picture[:n] for picture, n in zip(pixel_values, counts, strict=True)])
-        merged = merge_patches(self.img_processor(real), self.grid)
+        real = [picture[:n] for picture, n in zip(pixel_values, counts, strict=True)]
+        if self.memory is None:
+            return self._tokens(real, shapes)
+        # One by one: so a picture's tokens do not depend on which others are known already.
+        return [
+            self.memory.recall(crops, lambda one=crops, its=shape: self._tokens([one], [its])[0])
+            for crops, shape in zip(real, shapes, strict=True)
+        ]
+
+    def _tokens(self, real: list[Tensor], shapes: list[tuple[int, int]]) -> list[Tensor]:
+        """The tokens of pictures of which the real crops are given."""
+        merged = merge_patches(self.img_processor(torch.cat(real)), self.grid)
         tokens = [
             self._lay_out(crops, rows, columns)
-            for crops, (rows, columns) in zip(merged.split(counts), shapes, strict=True)
+            for crops, (rows, columns) in zip(
+                merged.split([len(crops) for crops in real]), shapes, strict=True
+            )
         ]
         projected = self.img_projection(torch.cat(tokens))
         return list(projected.split([len(t) for t in tokens]))

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from phi3v.adapter import load_adapter
@@ -16,9 +17,11 @@ from phi3v.config import instantiate, instantiate_source
 from phi3v.data import ImageTextDataModule, LoadedOnce, Source
 from phi3v.errors import UserError
 from phi3v.model import Checkpoint, Loaded
+from phi3v.model.memory import PictureMemory
 from phi3v.run.directory import RunDirectory
 from phi3v.run.scoring import Base
 from phi3v.task import Task
+from phi3v.training.loss import base_of as model_inside
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +102,19 @@ def restore(run: RunDirectory, pieces: Pieces) -> nn.Module:
     if run.model.is_dir():
         return pieces.loaded.model
     return load_adapter(pieces.loaded.model, run.adapter)
+
+
+def remember_pictures(model: nn.Module, gib: float) -> None:
+    """Lets a model compute the tokens of each picture once, where nothing can change them.
+
+    Args:
+        model: Phi-3-Vision with its adapter attached, if it has one.
+        gib: Memory in GiB; 0 for none.
+    """
+    vision = model_inside(model).model.vision_embed_tokens
+    changes = any(parameter.requires_grad for parameter in vision.parameters())
+    adapted = any(isinstance(module, BaseTunerLayer) for module in vision.modules())
+    vision.memory = PictureMemory(int(gib * 2**30)) if gib and not changes and not adapted else None
 
 
 def leaves_base_alone(model: nn.Module) -> bool:

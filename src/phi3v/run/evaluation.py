@@ -15,7 +15,7 @@ from phi3v.config import instantiate, instantiate_source, save_config
 from phi3v.data import Source
 from phi3v.data.splits import ids_in
 from phi3v.errors import UserError
-from phi3v.run.assembly import base_of, build, restore
+from phi3v.run.assembly import base_of, build, remember_pictures, restore
 from phi3v.run.checks import check_numbers, check_objective, make_trainer
 from phi3v.run.directory import RunDirectory
 from phi3v.run.ending import show_results, write_results
@@ -61,6 +61,7 @@ def evaluate(cfg: DictConfig) -> float | None:
     log.info(pieces.data.summary())
     model = restore(run, pieces) if run else pieces.loaded.model
     model.eval().to(trainer.strategy.root_device)
+    remember_pictures(model, cfg.model.get("vision_cache_gib", 0))
     scored = score(
         model, pieces.task, pieces.data,
         split=cfg.split, max_new_tokens=cfg.max_new_tokens,

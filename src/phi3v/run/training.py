@@ -17,7 +17,7 @@ from phi3v.adapter import Adapter, load_trained_state, save_adapter
 from phi3v.config import instantiate, public_config, save_config
 from phi3v.data.splits import save_splits
 from phi3v.metric import FieldMetrics
-from phi3v.run.assembly import Pieces, base_of, build
+from phi3v.run.assembly import Pieces, base_of, build, remember_pictures
 from phi3v.run.checks import (
     check_intervals,
     check_monitored,
@@ -70,6 +70,7 @@ def train(cfg: DictConfig) -> float | None:
     log.info(pieces.data.summary())
 
     model = adapter.attach(pieces.loaded.model)
+    remember_pictures(model, cfg.model.get("vision_cache_gib", 0))
     module = FineTuning(
         model,
         pieces.loaded.processor,
