@@ -45,14 +45,16 @@ def read_until(process: subprocess.Popen[str], beginning: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "sigterm"]
+    ("sent", "status", "workers"),
+    [(signal.SIGINT, 130, 0), (signal.SIGTERM, 143, 0), (signal.SIGTERM, 143, 1)],
+    ids=["ctrl-c", "sigterm", "sigterm with workers"],
 )
 def test_an_interrupted_training_says_so_and_keeps_its_state(
-    cache, tmp_path, sent: signal.Signals, status: int
+    cache, tmp_path, sent: signal.Signals, status: int, workers: int
 ) -> None:
-    with started(cache, tmp_path) as process:
+    with started(cache, tmp_path, f"data.num_workers={workers}") as process:
         read_until(process, "validation after")
-        process.send_signal(sent)
+        os.killpg(process.pid, sent)  # as a terminal or a cluster does: the workers get it as well
         out, err = process.communicate(timeout=60)
     assert process.returncode == status
     assert "interrupted" in err

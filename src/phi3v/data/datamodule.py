@@ -10,6 +10,7 @@
 """
 
 import logging
+import signal
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -217,11 +218,22 @@ class ImageTextDataModule(LightningDataModule):
             collate_fn=self._collators[mode].stack,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
+            worker_init_fn=leave_signals_to_the_trainer,
             pin_memory=torch.cuda.is_available(),
             # A generator of its own, so that making an iterator takes no number from the global
             # one: dropout does not depend on how often was validated.
             generator=torch.Generator().manual_seed(self.seed),
         )
+
+
+def leave_signals_to_the_trainer(worker: int) -> None:
+    """Lets a worker outlive Ctrl-C and SIGTERM, which a terminal or a cluster sends to all.
+
+    The training process saves what it has and ends its workers by itself. Without them it would
+    fail instead.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _spread(counts: Sequence[int]) -> str:
