@@ -3,7 +3,7 @@
     python benchmarks/demo.py                     # twice: with and without the catalogue drawn
     python benchmarks/demo.py seed=3 data.rows=500
 
-Prints one JSON object a run; results/ keeps those that were measured, with hardware and date.
+Prints one JSON object a run, with hardware and date.
 """
 
 import json
