@@ -24,8 +24,14 @@ def inputs(small, picture):
 @pytest.fixture
 def clip_calls(vision):
     calls = []
-    vision.img_processor.register_forward_hook(lambda *_: calls.append(1))
+    vision.img_processor.register_forward_hook(lambda _, args, __: calls.append(len(args[0])))
     return calls
+
+
+def crops_of(inputs, first=0):
+    side = inputs["pixel_values"].shape[-1]
+    sizes = inputs["image_sizes"][first:].tolist()
+    return sum(h // side * (w // side) + 1 for h, w in sizes)
 
 
 @torch.no_grad()
@@ -44,9 +50,9 @@ def test_tokens_are_those_without_a_memory(vision, inputs):
 def test_a_known_picture_is_not_computed_again(vision, inputs, clip_calls):
     vision.memory = PictureMemory(2**20)
     first = tokens(vision, inputs)
-    assert len(clip_calls) == 2
+    assert clip_calls == [crops_of(inputs)]
     again = tokens(vision, inputs)
-    assert len(clip_calls) == 2
+    assert len(clip_calls) == 1
     assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
 
 
@@ -64,7 +70,7 @@ def test_another_picture_of_the_same_shape_is_another_one(vision, inputs, clip_c
     changed = inputs | {"pixel_values": inputs["pixel_values"].clone()}
     changed["pixel_values"][0, 1, 2, 5, 5] += 1
     assert (tokens(vision, changed)[0] - before).abs().max() > 1e-5
-    assert len(clip_calls) == 3  # the second picture is the old one
+    assert clip_calls[1] < clip_calls[0]  # the second picture is the old one
 
 
 def test_padding_crops_make_no_other_picture_of_it(vision, inputs, clip_calls):
@@ -73,7 +79,16 @@ def test_padding_crops_make_no_other_picture_of_it(vision, inputs, clip_calls):
     pixels = inputs["pixel_values"]
     wider = torch.cat([pixels, torch.full_like(pixels[:, :1], 9.0)], dim=1)
     tokens(vision, inputs | {"pixel_values": wider})
-    assert len(clip_calls) == 2
+    assert len(clip_calls) == 1
+
+
+def test_a_picture_that_comes_twice_is_computed_once(vision, inputs, clip_calls):
+    vision.memory = PictureMemory(2**20)
+    twice = {name: torch.cat([tensor, tensor]) for name, tensor in inputs.items()}
+    found = tokens(vision, twice)
+    assert clip_calls == [crops_of(inputs)]
+    assert torch.equal(found[0], found[2])
+    assert torch.equal(found[1], found[3])
 
 
 def test_no_more_is_kept_than_the_limit(vision, inputs, clip_calls):
@@ -82,7 +97,8 @@ def test_no_more_is_kept_than_the_limit(vision, inputs, clip_calls):
     vision.memory = PictureMemory(min(sizes))
     for _ in range(3):
         tokens(vision, inputs)
-    assert len(clip_calls) == 2 + 1 + 1  # one of them is kept
+    larger = crops_of(inputs, first=1)
+    assert clip_calls == [crops_of(inputs), larger, larger]  # the smaller one is kept
 
 
 def test_what_was_computed_for_an_evaluation_can_be_trained_on(small, vision, picture):

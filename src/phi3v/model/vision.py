@@ -149,11 +149,9 @@ class VisionEmbedding(nn.Module):
         real = [picture[:n] for picture, n in zip(pixel_values, counts, strict=True)]
         if self.memory is None:
             return self._tokens(real, shapes)
-        # One by one: so a picture's tokens do not depend on which others are known already.
-        return [
-            self.memory.recall(crops, lambda one=crops, its=shape: self._tokens([one], [its])[0])
-            for crops, shape in zip(real, shapes, strict=True)
-        ]
+        return self.memory.recall(
+            real, lambda new: self._tokens([real[n] for n in new], [shapes[n] for n in new])
+        )
 
     def _tokens(self, real: list[Tensor], shapes: list[tuple[int, int]]) -> list[Tensor]:
         """The tokens of pictures of which the real crops are given."""
