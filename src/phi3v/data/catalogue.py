@@ -47,7 +47,7 @@ MATERIAL_FACTOR = {"cotton": 1.0, "wool": 1.5, "leather": 2.2}
 PATTERN_FACTOR = {"plain": 1.0, "striped": 1.15, "dotted": 1.3, "checked": 1.5}
 SIZE_FACTOR = {"small": 0.7, "medium": 1.0, "large": 1.4}
 PRICE_STEP = 5  # prices in a shop end in 0 or 5
-VERSION = 4  # part of the cache's name: raise it when pictures, texts or prices change
+VERSION = 5  # part of the cache's name: raise it when pictures, texts or prices change
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw
 
 Point = tuple[float, float]
 Floats = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
 
 # Outlines in a unit square, x to the right and y downwards; several polygons are one silhouette.
 OUTLINES: Mapping[str, tuple[tuple[Point, ...], ...]] = {
@@ -65,7 +66,7 @@ COLOURS: Mapping[str, tuple[int, int, int]] = {
 }
 MATERIALS = ("cotton", "wool", "leather")
 PATTERNS = ("plain", "striped", "dotted", "checked")
-SIZES: Mapping[str, float] = {"small": 0.41, "medium": 0.56, "large": 0.76}
+SIZES: Mapping[str, float] = {"small": 0.44, "medium": 0.58, "large": 0.76}
 KINDS = tuple(OUTLINES)
 
 
@@ -98,7 +99,7 @@ def draw(look: Look, rng: np.random.Generator) -> Image.Image:
     u = (x - centre[0]) * np.cos(angle) + (y - centre[1]) * np.sin(angle)
     v = -(x - centre[0]) * np.sin(angle) + (y - centre[1]) * np.cos(angle)
     cloth = _material(look.material, _cloth(look, u, v, rng), u, v, extent, rng)
-    cloth = _hem(look.material, cloth, mask, longer)
+    cloth = _hem(look.material, cloth, mask, extent * longer)
     if look.material == "wool":
         mask, cloth = _fringe(cloth, mask, longer, rng)
     down, right = max(1, longer // 40), max(1, longer // 60)
@@ -161,32 +162,41 @@ def _silhouette(
     return mask, (centre[0], centre[1])
 
 
-def _hem(material: str, cloth: Floats, mask: Floats, longer: int) -> Floats:
-    """The cloth with its edge: a thin dark line, on leather a broad black one."""
+def _hem(material: str, cloth: Floats, mask: Floats, length: float) -> Floats:
+    """The cloth with its edge: a thin dark line, on leather a broad black one.
+
+    Its breadth is a share of the product's `length` in pixels: on a small product the edge of a
+    large one would leave no room for the pattern.
+    """
     share, colour, strength = {
-        "cotton": (0.008, 0, 0.45),
-        "wool": (0.008, 0, 0.45),
-        "leather": (0.025, 15, 0.9),
+        "cotton": (0.014, 0, 0.45),
+        "wool": (0.014, 0, 0.45),
+        "leather": (0.04, 15, 0.9),
     }[material]
-    inner = Image.fromarray((mask * 255).astype(np.uint8))
-    for _ in range(max(1, round(share * longer))):  # a pixel at a time
-        inner = inner.filter(ImageFilter.MinFilter(3))
-    edge = strength * (mask - np.asarray(inner, dtype=np.float32) / 255)[..., None]
+    inner = _moved((mask * 255).astype(np.uint8), max(1, round(share * length)), np.minimum)
+    edge = strength * (mask - inner.astype(np.float32) / 255)[..., None]
     return np.asarray(cloth * (1 - edge) + colour * edge, dtype=np.float32)
+
+
+def _moved(shape: Bytes, pixels: int, pick: np.ufunc) -> Bytes:
+    """A silhouette with its edge moved inwards (np.minimum) or outwards (np.maximum)."""
+    for _ in range(pixels):
+        wide = np.pad(shape, 1, mode="edge")
+        rows = pick(pick(wide[:-2], wide[1:-1]), wide[2:])
+        shape = pick(pick(rows[:, :-2], rows[:, 1:-1]), rows[:, 2:])
+    return shape
 
 
 def _fringe(
     cloth: Floats, mask: Floats, longer: int, rng: np.random.Generator
 ) -> tuple[Floats, Floats]:
     """Wool's tufts of gray hair around the product, which leave its pattern whole."""
-    outer = Image.fromarray((mask * 255).astype(np.uint8))
-    for _ in range(max(1, round(0.032 * longer))):  # a pixel at a time
-        outer = outer.filter(ImageFilter.MaxFilter(3))
+    outer = _moved((mask * 255).astype(np.uint8), max(1, round(0.032 * longer)), np.maximum)
     block = max(1, round(longer / 48))
     height, width = mask.shape
     tufts = rng.choice((80.0, 150.0), (height // block + 1, width // block + 1))
     hair = np.kron(tufts, np.ones((block, block)))[:height, :width, None]
-    covered = np.asarray(outer, dtype=np.float32) / np.float32(255)
+    covered = outer.astype(np.float32) / np.float32(255)
     inside = mask[..., None]
     return covered, np.asarray(cloth * inside + hair * (1 - inside), dtype=np.float32)
 

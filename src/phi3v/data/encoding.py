@@ -31,6 +31,7 @@ from phi3v.task import Task
 END = "<|end|>"
 Picture = Callable[[Path, str], Image.Image]
 _REMEMBERED_PROMPTS = 256
+_REMEMBERED_ANSWERS = 8192  # a few MB
 _IMAGE_TOKEN = r"<\|image_\d+\|>"
 
 
@@ -101,6 +102,7 @@ class Encoder:
         self.with_answer = with_answer
         self._reserved = _reserved_tokens(processor)
         self._prompts: dict[tuple[str, tuple[int, ...]], list[int]] = {}
+        self._answers: dict[tuple[str, str, tuple[int, ...]], list[int] | None] = {}
 
     def __call__(self, example: Example) -> Encoded:
         """Encodes an example, its pictures decoded.
@@ -156,14 +158,28 @@ class Encoder:
             return prompt, []
         answer = self.task.write_answer(example.values)
         self._refuse_reserved(answer, "answer", example.origin)
-        whole = self.processor.encode_prompt(text + answer + END, list(counts))
-        if whole[: len(prompt)] != prompt:
+        ids = self._answer_ids(text, answer, tuple(counts), prompt)
+        if ids is None:
             raise UserError(
                 f"{example.origin}: this tokenizer joins the end of the prompt with the answer; "
                 "use the tokenizer that belongs to the model"
             )
-        self._refuse_length(example, counts, len(whole))
-        return prompt, whole[len(prompt) :]
+        self._refuse_length(example, counts, len(prompt) + len(ids))
+        return prompt, ids
+
+    def _answer_ids(
+        self, text: str, answer: str, counts: tuple[int, ...], prompt: list[int]
+    ) -> list[int] | None:
+        """Returns the answer's ids behind that prompt; None where they cannot be told apart."""
+        # Asked for twice, for the lengths before training and for the first batch.
+        key = (text, answer, counts)
+        if key in self._answers:
+            return self._answers[key]
+        whole = self.processor.encode_prompt(text + answer + END, list(counts))
+        ids = whole[len(prompt) :] if whole[: len(prompt)] == prompt else None
+        if len(self._answers) < _REMEMBERED_ANSWERS:
+            self._answers[key] = ids
+        return ids
 
     def _prompt_ids(self, text: str, counts: tuple[int, ...]) -> list[int]:
         # Most examples ask the same question about pictures of the same few sizes.
