@@ -10,7 +10,7 @@
 """
 
 import logging
-import signal
+import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -227,13 +227,12 @@ class ImageTextDataModule(LightningDataModule):
 
 
 def leave_signals_to_the_trainer(worker: int) -> None:
-    """Lets a worker outlive Ctrl-C and SIGTERM, which a terminal or a cluster sends to all.
+    """Takes a worker out of the group of processes that a terminal sends Ctrl-C to.
 
     The training process saves what it has and ends its workers by itself. Without them it would
     fail instead.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    os.setpgrp()
 
 
 def _spread(counts: Sequence[int]) -> str:
