@@ -10,8 +10,9 @@ FILES = {
     "predictions.jsonl", "report.html", "checkpoints", "adapter", "train.log", "outcome.json",
 }  # fmt: skip
 
-# What is wanted is 1.25; the small model does not learn prices well enough for it yet.
-LIMIT = 1.6
+# What is wanted is 1.25. Measured on one machine: 1.248 with this seed, 1.35 with another; other
+# CPUs round differently, which is like another seed.
+LIMIT = 1.45
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +37,7 @@ def test_nearly_every_category_is_right(demo) -> None:
 def test_prices_come_near_the_best_possible_error(demo) -> None:
     systems = demo.metrics["systems"]
     optimum, own = (systems[name]["full_price/mape"] for name in ("optimum", "fine_tuned"))
-    assert own <= LIMIT * optimum  # 1.35 times on the machine that it was measured on
+    assert own <= LIMIT * optimum
     assert own <= 0.5 * systems["constant"]["full_price/mape"]
 
 
