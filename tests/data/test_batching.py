@@ -79,11 +79,42 @@ def test_drop_last_gives_full_batches_only_and_drops_others_each_epoch():
     assert seen[0] != seen[1]
 
 
-def test_with_fewer_examples_than_ranks_some_come_again_and_none_is_lost():
+def test_a_rank_without_an_example_of_its_own_gets_one_to_learn_nothing_from():
     batches = ranks(4, LENGTHS[:5], batch_size=1, seed=0)
 
     assert {len(own) for own in batches} == {2}
-    assert {i for own in batches for batch in own for i in batch} == set(range(5))
+    given = [i for own in batches for batch in own for i in batch]
+    assert sorted(i for i in given if i >= 0) == list(range(5))
+    assert len([i for i in given if i < 0]) == 3
+    assert {~i for i in given if i < 0} < set(range(5))
+
+
+@pytest.mark.parametrize(
+    ("rows", "drop_last"),
+    [(1003, False), (1003, True), (1008, True), (17, False), (17, True), (3, False)],
+)
+@pytest.mark.parametrize(("replicas", "accumulate"), [(2, 1), (1, 2), (2, 2), (4, 4)])
+def test_a_step_holds_the_same_examples_however_they_are_shared(
+    rows, replicas, accumulate, drop_last
+):
+    options = {"seed": 3, "drop_last": drop_last}
+    ((*steps,),) = ranks(1, LENGTHS[:rows], batch_size=16, **options)
+    size = 16 // replicas // accumulate
+    shared = ranks(replicas, LENGTHS[:rows], batch_size=size, accumulate=accumulate, **options)
+    assert {len(own) for own in shared} == {len(steps) * accumulate}
+    for number, step in enumerate(steps):
+        micros = slice(number * accumulate, (number + 1) * accumulate)
+        taken = [i for own in shared for batch in own[micros] for i in batch if i >= 0]
+        assert sorted(taken) == sorted(step)
+
+
+def test_a_pass_can_begin_in_its_middle_once():
+    sampler = LengthBatchSampler(LENGTHS, batch_size=4, seed=2, accumulate=2)
+    whole = list(sampler)
+    sampler.skip(7)
+    assert len(sampler) == len(whole)
+    assert list(sampler) == whole[7:]
+    assert list(sampler) == whole
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def test_a_loader_takes_no_random_number_from_training(shop, module):
 
 def test_each_rank_reads_its_own_part(shop, module):
     class Attached:
-        world_size, current_epoch, overfit_batches = 2, 1, 0
+        world_size, current_epoch, overfit_batches, accumulate_grad_batches = 2, 1, 0, 1
 
         def __init__(self, rank):
             self.global_rank = rank

@@ -54,11 +54,29 @@ def test_logits_are_computed_for_supervised_tokens_only(model, batch):
     assert seen == [count]
 
 
-def test_a_batch_with_nothing_to_learn_is_an_error_that_names_the_examples(model, batch):
+def test_a_batch_with_nothing_to_learn_has_a_loss_and_gradients_of_zero(model, batch):
     labels = torch.full_like(batch["labels"], -100)
     labels[:, 0] = 5  # the first token is nobody's next token
-    with pytest.raises(ValueError, match=r"no supervised token .*p\d+"):
-        supervised_loss(model, {**batch, "labels": labels})
+    total, count = supervised_loss(model, {**batch, "labels": labels})
+    assert (float(total), count) == (0.0, 0)
+    total.backward()
+    found = gradients(model)
+    assert found
+    assert not any(gradient.any() for gradient in found.values())
+
+
+def test_without_a_picture_whatever_trains_still_gets_a_gradient(model, batch):
+    total, _ = supervised_loss(model, batch)
+    total.backward()
+    with_pictures = set(gradients(model))
+    ids = batch["input_ids"].clamp(min=0)
+    text = {**batch, "input_ids": ids, "pixel_values": None, "image_sizes": None}
+    total, _ = supervised_loss(model, text)
+    total.backward()
+    found = gradients(model)
+    assert set(found) == with_pictures
+    assert not any(g.any() for name, g in found.items() if "vision_embed_tokens" in name)
+    assert any(g.any() for name, g in found.items() if "vision_embed_tokens" not in name)
 
 
 def test_the_loss_is_float32_for_a_bfloat16_model(base, batch):

@@ -105,7 +105,7 @@ class Collator:
         batch["input_ids"], batch["attention_mask"] = _pad(whole, "right", self.pad_id)
         batch["labels"] = batch["input_ids"].clone()
         for labels, row in zip(batch["labels"], encoded, strict=True):
-            labels[: row.prompt_length] = IGNORED
+            labels[: row.prompt_length if row.supervised else None] = IGNORED
             labels[len(row.input_ids) :] = IGNORED
         return batch
 

@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median_low
+from typing import Any
 
 import torch
 from lightning import LightningDataModule
@@ -22,7 +23,7 @@ from torch.utils.data import DataLoader
 
 from phi3v.data.batching import LengthBatchSampler
 from phi3v.data.collation import Collator, Mode
-from phi3v.data.dataset import ImageTextDataset, OneLineErrors, Remembering
+from phi3v.data.dataset import BatchLoader, ImageTextDataset, Remembering
 from phi3v.data.encoding import Encoded, Lengths
 from phi3v.data.example import Example, Source
 from phi3v.data.refusal import refusal
@@ -92,6 +93,8 @@ class ImageTextDataModule(LightningDataModule):
         self.examples: dict[str, list[Example]] = {}
         self.splits: dict[str, list[str]] = {}
         self.lengths: dict[str, Lengths] = {}
+        self._training: BatchLoader | None = None
+        self._resumed: dict[str, int] = {}
         self._collators = {mode: self.collator(mode) for mode in ("train", "eval")}
         self._encode = Remembering(
             self._collators["train"].encode, limit=int(picture_cache_gib * 2**30)
@@ -146,7 +149,23 @@ class ImageTextDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Encoded]:
         """Returns shuffled batches with labels; another order each epoch."""
-        return self._loader(self._examples("train"), "train")
+        self._training = self._loader(self._examples("train"), "train")
+        if self._resumed:
+            self._training.load_state_dict(self._resumed)
+            self._resumed = {}
+        return self._training
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the place in the epoch, for a checkpoint."""
+        return self._training.state_dict() if self._training else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Lets the next training loader begin at a saved place.
+
+        Lightning has a way to give a loader its state itself, but forgets it where the loader was
+        made before the loops' state was read, as it is for a schedule that needs to know its steps.
+        """
+        self._resumed = state_dict
 
     def val_dataloader(self) -> DataLoader[Encoded]:
         """Returns batches with labels and, beside them, the prompts for generation."""
@@ -198,7 +217,7 @@ class ImageTextDataModule(LightningDataModule):
             raise UserError(f"there is no split {split!r}; splits: {', '.join(self.examples)}")
         return self.examples[split]
 
-    def _loader(self, examples: Sequence[Example], mode: Mode) -> DataLoader[Encoded]:
+    def _loader(self, examples: Sequence[Example], mode: Mode) -> BatchLoader:
         training = mode == "train"
         sampler = LengthBatchSampler(
             [self.lengths[example.id].total for example in examples],
@@ -209,12 +228,13 @@ class ImageTextDataModule(LightningDataModule):
             drop_last=training and self.drop_last,
             num_replicas=self.trainer.world_size if self.trainer else 1,
             rank=self.trainer.global_rank if self.trainer else 0,
+            accumulate=self.trainer.accumulate_grad_batches if training and self.trainer else 1,
         )
         if training and self.trainer:
             sampler.set_epoch(self.trainer.current_epoch)
-        return OneLineErrors(
+        return BatchLoader(
             ImageTextDataset(examples, self._encode),
-            batch_sampler=sampler,
+            sampler,
             collate_fn=self._collators[mode].stack,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,

@@ -1,4 +1,4 @@
-"""Examples as a torch data set, a memory for prepared pictures, and a loader with clear errors.
+"""Examples as a torch data set, a memory for prepared pictures, and a loader that can be resumed.
 
 encode = Remembering(Encoder(processor, task, max_length), limit=2**30)
 dataset = ImageTextDataset(examples, encode)
@@ -6,17 +6,19 @@ dataset[0].input_ids
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
+from phi3v.data.batching import LengthBatchSampler
 from phi3v.data.encoding import Encoded
 from phi3v.data.example import Example
 from phi3v.errors import UserError
 
 
 class ImageTextDataset(Dataset[Encoded]):
-    """Encodes an example when it is asked for."""
+    """Encodes an example when it is asked for; by `~index` as one that nothing is learned from."""
 
     def __init__(self, examples: Sequence[Example], encode: Callable[[Example], Encoded]) -> None:
         self.examples = examples
@@ -28,7 +30,9 @@ class ImageTextDataset(Dataset[Encoded]):
 
     def __getitem__(self, index: int) -> Encoded:
         """Returns one encoded example."""
-        return self.encode(self.examples[index])
+        if index >= 0:
+            return self.encode(self.examples[index])
+        return replace(self.encode(self.examples[~index]), supervised=False)
 
 
 class Remembering:
@@ -60,11 +64,31 @@ class Remembering:
         return encoded
 
 
-class OneLineErrors(DataLoader[Encoded]):
-    """A DataLoader whose workers' errors read like those of the main process.
+class BatchLoader(DataLoader[Encoded]):
+    """A DataLoader that goes on within an epoch, and whose workers' errors are one line.
 
-    torch puts the worker's whole traceback into the message of the error that it raises again.
+    The place in the epoch is counted in steps of the optimizer, so that a training can go on with
+    another number of ranks or micro-batches. Lightning asks for it when it saves a checkpoint, and
+    what workers have read ahead by then does not count.
+
+    torch puts the worker's whole traceback into the message of the error that it raises again; here
+    that error reads as it does in the main process.
     """
+
+    def __init__(
+        self, dataset: ImageTextDataset, sampler: LengthBatchSampler, **options: Any
+    ) -> None:
+        super().__init__(dataset, batch_sampler=sampler, **options)
+        self._plan = sampler
+        self._given = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Returns how many steps of this epoch have been given out; none at its end."""
+        return {"steps": self._given % len(self._plan) // self._plan.accumulate}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Lets the next pass begin behind the steps of a saved state."""
+        self._plan.skip(state["steps"] * self._plan.accumulate)
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """Yields batches.
@@ -72,8 +96,11 @@ class OneLineErrors(DataLoader[Encoded]):
         Raises:
             UserError: As the worker said it.
         """
+        self._given = self._plan.first
         try:
-            yield from super().__iter__()
+            for batch in super().__iter__():
+                self._given += 1
+                yield batch
         except UserError as error:
             last = str(error).strip().splitlines()[-1]
             name = f"{UserError.__module__}.{UserError.__qualname__}: "

@@ -46,6 +46,7 @@ class Encoded:
         prompt_length: The answer begins here; before it nothing is learned.
         pixel_values: For each picture float32 (1 + real crops, 3, size, size), global crop first.
         image_sizes: int64 (pictures, 2), height and width after resizing and padding.
+        supervised: False where nothing is to be learned from it, because it only fills up a rank.
     """
 
     id: str
@@ -54,6 +55,7 @@ class Encoded:
     prompt_length: int
     pixel_values: tuple[Tensor, ...]
     image_sizes: Tensor
+    supervised: bool = True
 
 
 class Lengths(NamedTuple):

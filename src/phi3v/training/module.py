@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from phi3v.adapter import trained_state
@@ -52,7 +54,10 @@ class FineTuning(LightningModule):
         scheduler: Builds the learning-rate schedule, stepped after every optimizer step.
         metrics: Metrics of the task's fields for validation.
         max_new_tokens: Longest answer in validation.
+        seed: Of the noise in training, that is of dropout.
     """
+
+    _step: Tensor
 
     def __init__(
         self,
@@ -63,6 +68,7 @@ class FineTuning(LightningModule):
         scheduler: SchedulerBuilder,
         metrics: FieldMetrics,
         max_new_tokens: int = 64,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         # Loaded models come in evaluation mode and Lightning keeps modes as it finds them.
@@ -73,25 +79,56 @@ class FineTuning(LightningModule):
         self.scheduler_builder = scheduler
         self.metrics = metrics
         self.max_new_tokens = max_new_tokens
+        self.seed = seed
         self.predictions: list[Prediction] = []
+        # Of the step that is being gathered: loss, supervised tokens, examples, tokens.
+        self.register_buffer("_step", torch.zeros(4), persistent=False)
         self.strict_loading = False  # the base is not in a checkpoint; on_load_checkpoint is strict
 
+    def on_train_batch_start(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        """Draw dropout's noise from the place in the training alone.
+
+        A resumed training then goes on with the noise that it would have had, on every rank and
+        without a generator's state from each of them in the checkpoint.
+        """
+        micro = batch_idx % self.trainer.accumulate_grad_batches
+        place = (self.seed, self.trainer.global_step, micro, self.trainer.global_rank)
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0]))
+
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
-        """The mean loss of the batch's supervised tokens."""
+        """The summed loss of the batch's supervised tokens; see `on_before_optimizer_step`."""
         total, count = supervised_loss(self.model, batch)
-        loss = total / count
-        rows = len(batch["ids"])
-        seen = {"train/examples": rows, "train/tokens": int(batch["attention_mask"].sum())}
-        self.log("train/loss", loss, batch_size=rows)
-        self.log_dict({name: float(number) for name, number in seen.items()}, batch_size=rows)
-        return loss
+        rows, tokens = len(batch["ids"]), int(batch["attention_mask"].sum())
+        self._step += torch.stack([total.detach(), *total.new_tensor([count, rows, tokens])])
+        return total
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Log the gradient's norm before it is clipped, and every group's learning rate."""
+        """Make the gradient that of the mean over all supervised tokens of the step.
+
+        Averages over micro-batches and ranks would weigh a token by how many others happen to share
+        its micro-batch, so that the training would depend on where it runs. Here the sum over all
+        of them is divided once, by the number of tokens that all of them have.
+        """
+        total, count, rows, tokens = self._over_ranks(self._step).tolist()
+        self._step.zero_()
+        if count == 0:
+            raise ValueError("no supervised token in the whole step")
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        self.log("train/grad_norm", nn.utils.get_total_norm(gradients))
+        # Lightning has divided by the micro-batches, the strategy by the ranks.
+        parts = self.trainer.accumulate_grad_batches * self.trainer.world_size
+        for gradient in gradients:
+            gradient.mul_(parts / count)
+        self.log_dict({
+            "train/loss": total / count, "train/examples": rows, "train/tokens": tokens,
+            "train/grad_norm": _total_norm(gradients),
+        })  # fmt: skip
         for group in optimizer.param_groups:
             self.log(f"lr/{group['name']}", group["lr"])
+
+    def _over_ranks(self, numbers: Tensor) -> Tensor:
+        """Their sums over all ranks."""
+        reduced: Tensor = self.trainer.strategy.reduce(numbers.clone(), reduce_op="sum")
+        return reduced
 
     def on_validation_epoch_start(self) -> None:
         """Forget what an earlier validation or the sanity check left."""
@@ -102,7 +139,8 @@ class FineTuning(LightningModule):
         """Score the true answers, then let the model write its own."""
         total, count = supervised_loss(self.model, batch)
         # Weighted by tokens, the epoch's value is the mean over all of them.
-        self.log("val/loss", total / count, on_epoch=True, batch_size=count, sync_dist=True)
+        mean = total / max(count, 1)
+        self.log("val/loss", mean, on_epoch=True, batch_size=count, sync_dist=True)
         texts = generate_answers(self.model, self.processor, batch, self.max_new_tokens)
         ids, truths = batch["ids"], batch["truths"]
         self.metrics.update(ids, texts, truths)
@@ -134,6 +172,11 @@ class FineTuning(LightningModule):
         """Refuse a checkpoint that does not hold exactly what trains here."""
         state = weights_in(checkpoint)
         check_same_tensors(trained_state(self.model), state, "the checkpoint's weights")
+
+
+def _total_norm(gradients: list[Tensor]) -> Tensor:
+    norm = nn.utils.get_total_norm(gradients)
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
 
 def weights_in(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
