@@ -46,7 +46,7 @@ def test_the_same_training_wherever_it_runs(alone, program, words) -> None:
     assert done.metrics["rows"] == alone.metrics["rows"]
 
 
-def test_a_failing_rank_ends_all_of_them(program) -> None:
+def test_an_error_that_all_ranks_meet_ends_all_of_them(program) -> None:
     done = program("train.py", *WORDS, *DDP, "optimizer.lr=1e-3", "data.max_length=50")
     assert done.status == 2
     assert "error: " in done.err

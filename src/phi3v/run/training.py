@@ -5,16 +5,18 @@ objective = train(cfg)
 
 import logging
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import lightning
 from lightning.pytorch.loggers import Logger, WandbLogger
 from omegaconf import DictConfig
-from torch import nn
+from torch import distributed, nn
 
 from phi3v.adapter import Adapter, load_trained_state, save_adapter
 from phi3v.config import instantiate, public_config, save_config
+from phi3v.config.containers import dotted_keys, value_at
 from phi3v.data.splits import save_splits
 from phi3v.metric import FieldMetrics
 from phi3v.run.assembly import Pieces, base_of, build, remember_pictures
@@ -30,10 +32,11 @@ from phi3v.run.directory import RunDirectory
 from phi3v.run.ending import show_results, write_results
 from phi3v.run.environment import environment
 from phi3v.run.numerics import repeatable
+from phi3v.run.plan import plan
 from phi3v.run.quiet import quiet_libraries
 from phi3v.run.scoring import Scored, field_values, score
 from phi3v.task import Task
-from phi3v.training import BestCheckpoint, FineTuning, StepMetrics, read_weights
+from phi3v.training import BestCheckpoint, FineTuning, RankGuard, StepMetrics, read_weights
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +61,7 @@ def train(cfg: DictConfig) -> float | None:
     adapter = cast(Adapter, instantiate(cfg.adapter))
     optimizer, scheduler = instantiate(cfg.optimizer), instantiate(cfg.scheduler)
     callbacks = [instantiate(node) for node in (cfg.callbacks or {}).values()]
+    callbacks.append(RankGuard(settings_of(cfg)))
     trainer = make_trainer(cfg, callbacks)
     task = cast(Task, instantiate(cfg.task))
     check_objective(cfg.objective, task)
@@ -65,9 +69,11 @@ def train(cfg: DictConfig) -> float | None:
 
     pieces = build(cfg)
     check_splits(pieces)
+    pieces.data.trainer = trainer  # which decides how many batches an epoch has on this rank
     check_intervals(cfg, pieces)
     save_splits(pieces.data.splits, run.splits)
     log.info(pieces.data.summary())
+    log.info(plan(trainer, pieces.data))
 
     model = adapter.attach(pieces.loaded.model)
     remember_pictures(model, cfg.model.get("vision_cache_gib", 0))
@@ -79,6 +85,7 @@ def train(cfg: DictConfig) -> float | None:
         scheduler=scheduler,
         metrics=FieldMetrics(pieces.task, field_values(pieces.task, pieces.data.examples["train"])),
         max_new_tokens=cfg.max_new_tokens,
+        seed=cfg.seed,
     )
     loggers = trainer.loggers = make_loggers(cfg, run)
     device = trainer.strategy.root_device
@@ -88,7 +95,9 @@ def train(cfg: DictConfig) -> float | None:
         # The training was shorter than the way to its first validation.
         trainer.validate(module, datamodule=pieces.data, verbose=False)
         validated = _validated_last(trainer)
-    if not trainer.is_global_zero:
+    first = trainer.is_global_zero
+    leave_group()
+    if not first:
         return None
 
     use_best(model, callbacks)
@@ -109,6 +118,23 @@ def train(cfg: DictConfig) -> float | None:
     show_results(run, scored.summary, {"adapter": str(kept), "evaluate": again})
     objective = scored.summary["metrics"].get(cfg.objective)
     return math.nan if objective is None else float(objective)
+
+
+def leave_group() -> None:
+    """Ends the work of the ranks together: what follows is done by the first one alone.
+
+    As long as there is a group, metrics would wait for all of its members.
+    """
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()
+        distributed.destroy_process_group()
+
+
+def settings_of(cfg: DictConfig) -> dict[str, Any]:
+    """Every value of a configuration by its dotted key."""
+    plain = public_config(cfg)
+    values = {key: value_at(plain, key) for key in dotted_keys(plain)}
+    return {key: value for key, value in values.items() if not isinstance(value, Mapping)}
 
 
 def make_loggers(cfg: DictConfig, run: RunDirectory) -> list[Logger]:
