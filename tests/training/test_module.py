@@ -56,6 +56,26 @@ def test_the_logged_gradient_norm_is_the_one_before_clipping(
     assert float(rows_of(tmp_path)[0]["train/grad_norm"]) > 1e-2
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_gradient_is_that_of_the_mean_over_the_steps_tokens(
+    make_module, make_data, make_trainer, tmp_path, accumulate
+):
+    module, whole = make_module(), make_data(count=18, batch_size=4)
+    whole.setup()
+    total, count = supervised_loss(module.model, next(iter(whole.train_dataloader())))
+    (total / count).backward()
+    gradients = [p.grad for p in module.model.parameters() if p.grad is not None]
+    wanted = float(torch.nn.utils.get_total_norm(gradients))
+    module.zero_grad()
+    trainer = make_trainer(
+        1, logger=[StepMetrics(tmp_path)], max_steps=1, accumulate_grad_batches=accumulate
+    )
+    trainer.fit(module, make_data(count=18, batch_size=4 // accumulate))
+    first = rows_of(tmp_path)[0]
+    assert float(first["train/grad_norm"]) == pytest.approx(wanted, rel=1e-4)
+    assert float(first["train/loss"]) == pytest.approx(float(total.detach()) / count, rel=1e-5)
+
+
 def test_validation_loss_is_the_mean_over_all_tokens(make_module, make_data, make_trainer):
     data = make_data(count=30, batch_size=2)
     data.setup()
