@@ -1,4 +1,4 @@
-"""Runs the programs as a user does: a process of its own, ended with all its children."""
+"""Runs the programs as a user does: in a process of their own, ended with all its children."""
 
 import contextlib
 import json
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from warm_start import warm_start
 
 ROOT = Path(__file__).parents[2]
 MINUTES = 8
@@ -38,12 +39,16 @@ class Finished:
         return loaded
 
 
+def inherited() -> dict[str, str]:
+    """The environment, without what a developer may have set for these programs."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(("WANDB", "PHI3V"))}
+
+
 def start(*words: str, cwd: Path, env: dict[str, str] | None = None) -> Finished:
     """Runs `python <words>` and waits; nothing of it is left afterwards, whatever happens."""
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB", "PHI3V"))}
     process = subprocess.Popen(
         [sys.executable, *words],
-        cwd=cwd, env={**inherited, **(env or {})}, start_new_session=True,
+        cwd=cwd, env={**inherited(), **(env or {})}, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
@@ -68,11 +73,19 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def program(workplace: Path, cache: Path) -> Any:
-    """What runs a script with overrides and waits for it."""
+    """What runs a script with overrides and waits for it, `fresh` in a new interpreter."""
 
-    def run(script: str, *words: str, env: dict[str, str] | None = None) -> Finished:
+    def run(
+        script: str, *words: str, env: dict[str, str] | None = None, fresh: bool = False
+    ) -> Finished:
         own = {"PHI3V_CACHE": str(cache), **(env or {})}
-        return start(str(ROOT / script), *words, cwd=workplace, env=own)
+        if fresh:
+            return start(str(ROOT / script), *words, cwd=workplace, env=own)
+        status, out, err = warm_start(
+            ROOT / script, words, workplace, {**inherited(), **own}, timeout=60 * MINUTES
+        )
+        assert status is not None, f"not done after {MINUTES} minutes\n{err[-3000:]}"
+        return Finished(status, out, err)
 
     return run
 
@@ -80,7 +93,7 @@ def program(workplace: Path, cache: Path) -> Any:
 @pytest.fixture(scope="session")
 def demo(program: Any) -> Finished:
     """The README's first command, to the end, once for all tests that look at its result."""
-    finished: Finished = program("train.py", "experiment=lora_r16")
+    finished: Finished = program("train.py", "experiment=lora_r16", fresh=True)
     assert finished.status == 0, finished.err[-3000:]
     return finished
 
@@ -104,6 +117,6 @@ def small_words() -> tuple[str, ...]:
 @pytest.fixture(scope="session")
 def small(program: Any) -> Finished:
     """A run of seconds, for what does not depend on having learned anything."""
-    finished: Finished = program("train.py", *SMALL)
+    finished: Finished = program("train.py", *SMALL, fresh=True)
     assert finished.status == 0, finished.err[-3000:]
     return finished

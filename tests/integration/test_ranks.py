@@ -27,14 +27,14 @@ def losses(run: Path) -> list[float]:
 
 @pytest.fixture(scope="module")
 def alone(program):
-    done = program("train.py", *WORDS)
+    done = program("train.py", *WORDS, fresh=True)
     assert done.status == 0, done.err[-3000:]
     return done
 
 
 @pytest.mark.parametrize("words", [DDP, ("data.batch_size=4",)], ids=["ddp", "accumulation"])
 def test_the_same_training_wherever_it_runs(alone, program, words) -> None:
-    done = program("train.py", *WORDS, *words)
+    done = program("train.py", *WORDS, *words, fresh=True)
     assert done.status == 0, done.err[-3000:]
     assert losses(done.run) == pytest.approx(losses(alone.run), abs=1e-5)
     weights, own = (
@@ -47,6 +47,6 @@ def test_the_same_training_wherever_it_runs(alone, program, words) -> None:
 
 
 def test_an_error_that_all_ranks_meet_ends_all_of_them(program) -> None:
-    done = program("train.py", *WORDS, *DDP, "optimizer.lr=1e-3", "data.max_length=50")
+    done = program("train.py", *WORDS, *DDP, "data.max_length=50", fresh=True)
     assert done.status == 2
     assert "error: " in done.err
