@@ -8,8 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from phi3v.errors import UserError
-from phi3v.model import Checkpoint, Loaded, Phi3VConfig, Phi3VForCausalLM, Phi3VProcessor
-from phi3v.model.checkpoint import Scratch
+from phi3v.model import Checkpoint, Loaded, Phi3VConfig, Phi3VForCausalLM, Phi3VProcessor, Scratch
 
 PROMPT = "<|user|>\n<|image_1|>\nWhat is shown in this image?<|end|>\n<|assistant|>\n"
 

@@ -33,9 +33,7 @@ def warm_start(
     """
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
-        process = _FORKS.Process(
-            target=_run, args=(script, list(words), cwd, dict(env), out, err)
-        )
+        process = _FORKS.Process(target=_run, args=(script, list(words), cwd, dict(env), out, err))
         process.start()
         try:
             process.join(timeout)

@@ -17,11 +17,13 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from phi3v.model.checkpoint import Checkpoint, Loaded, Scratch
+from phi3v.model.checkpoint import Checkpoint
 from phi3v.model.configuration import Phi3VConfig
 from phi3v.model.image_processing import Phi3VImageProcessor
+from phi3v.model.loading import Loaded
 from phi3v.model.modeling import Phi3VForCausalLM, Phi3VModel
 from phi3v.model.processing import Phi3VProcessor
+from phi3v.model.scratch import Scratch
 
 __all__ = [
     "Checkpoint",
