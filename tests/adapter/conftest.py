@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from small_model import CONFIG
 
 from phi3v.model import Loaded
 from phi3v.model import Scratch as FromScratch
@@ -10,25 +11,8 @@ TEXTS = ["Product: red scarf, Category: scarves, Full Price: 120", "What is show
 
 
 def tiny_model(dtype: str = "float32") -> Loaded:
-    """Two decoder layers and three of CLIP, the last of which nothing reads; the same each time."""
-    config = {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 256,
-        "original_max_position_embeddings": 256,
-        "vision_config": {
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 3,
-            "num_attention_heads": 2,
-            "image_size": 28,
-            "patch_size": 7,
-        },
-    }
-    model = FromScratch(config=config, vocab_size=420, num_crops=1, seed=3, dtype=dtype)
+    """The same each time."""
+    model = FromScratch(config=CONFIG, vocab_size=420, num_crops=1, seed=3, dtype=dtype)
     return model.load(lambda: TEXTS)
 
 

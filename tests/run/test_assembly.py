@@ -1,28 +1,11 @@
 """What the run puts together: here, when pictures may be remembered."""
 
 import pytest
+from small_model import CONFIG
 
 from phi3v.adapter import FullFineTuning, LoraAdapter
 from phi3v.model import Scratch
 from phi3v.run.assembly import remember_pictures
-
-CONFIG = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 256,
-    "original_max_position_embeddings": 256,
-    "vision_config": {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "image_size": 28,
-        "patch_size": 7,
-    },
-}
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from PIL import Image
+from small_model import CONFIG
 
 from phi3v.adapter import LoraAdapter
 from phi3v.data import Example, ImageTextDataModule
@@ -21,23 +22,6 @@ from phi3v.task import Task
 from phi3v.training import FineTuning
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 60), "blue": (30, 40, 220)}
-CONFIG = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 256,
-    "original_max_position_embeddings": 256,
-    "vision_config": {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 2,
-        "image_size": 28,
-        "patch_size": 7,
-    },
-}
 
 
 class Pictures:
