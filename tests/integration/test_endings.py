@@ -86,13 +86,29 @@ def test_a_training_shorter_than_an_epoch_is_validated_at_its_end(program) -> No
     assert outcome["objective"] == done.metrics["metrics"]["val/full_price/mape"]
 
 
+DIVERGING = (*SMALL, "optimizer.lr=1e30", "trainer.gradient_clip_val=null")
+
+
+def test_a_training_that_diverges_is_stopped_with_step_examples_and_state(
+    program, workplace
+) -> None:
+    done = program("train.py", *DIVERGING, "hydra.run.dir=diverged")
+    assert done.status == 2
+    (line,) = done.err.strip().splitlines()
+    run = workplace / "diverged"
+    last = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert line.startswith(f"error: step {last['global_step'] + 1}: the ")
+    train = json.loads((run / "splits.json").read_text())["train"]
+    assert sum(name in line for name in train) == 8  # a step's
+    assert json.loads((run / "outcome.json").read_text())["status"] == "failed"
+
+
 def test_a_training_that_diverges_still_leaves_its_figures(program) -> None:
-    done = program(
-        "train.py", *SMALL, "optimizer.lr=1e30", "trainer.gradient_clip_val=null"
-    )  # fmt: skip
+    done = program("train.py", *DIVERGING, "max_skipped_steps=100")
     assert done.status == 0, done.err[-3000:]
     assert done.metrics["metrics"]["val/loss"] is None
     assert (done.run / "report.html").is_file()
+    assert "left out" in done.out + done.err
 
 
 @pytest.mark.parametrize(

@@ -94,14 +94,13 @@ def make_data(picture_folder, task, processor):
 def make_module(base, processor, task):
     """Makes the module for a model, by default the base with a LoRA on decoder and projector."""
 
-    def make(model=None, lr=5e-3, schedule=None):
+    def make(model=None, lr=5e-3, schedule=None, **settings):
         if model is None:
             torch.manual_seed(1)
             model = LoraAdapter(r=4, alpha=8, scope=["decoder", "projector"]).attach(base)
         metrics = FieldMetrics(task, {"colour": list(COLOURS), "number": [1.0, 2.0, 4.0]})
-        return FineTuning(
-            model, processor, task, AdamW(lr=lr), schedule or Constant(), metrics, max_new_tokens=8
-        )
+        parts = (processor, task, AdamW(lr=lr), schedule or Constant(), metrics)
+        return FineTuning(model, *parts, max_new_tokens=8, **settings)
 
     return make
 

@@ -2,6 +2,7 @@
 
 import csv
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from phi3v.errors import UserError
 from phi3v.optim import Cosine
 from phi3v.training import BestCheckpoint, LastCheckpoint, StepMetrics, read_weights
 from phi3v.training.loss import supervised_loss
+from phi3v.training.non_finite import NonFiniteStep, NonFiniteSteps
 
 
 @pytest.fixture
@@ -54,6 +56,59 @@ def test_the_logged_gradient_norm_is_the_one_before_clipping(
     trainer = make_trainer(1, logger=[StepMetrics(tmp_path)], gradient_clip_val=1e-3)
     trainer.fit(make_module(), make_data())
     assert float(rows_of(tmp_path)[0]["train/grad_norm"]) > 1e-2
+
+
+class Spoiler(Callback):
+    """Makes the gradients of one step infinite."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+        if trainer.global_step + 1 == self.step:
+            for parameter in pl_module.model.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.fill_(math.inf)
+
+
+def test_an_infinite_gradient_stops_the_training_before_the_weights_are_spoilt(
+    make_module, make_data, make_trainer, folder
+):
+    module = make_module()
+    trainer = make_trainer(2, callbacks=[Spoiler(step=2), LastCheckpoint(folder)])
+    with pytest.raises(NonFiniteStep, match=r"step 2: the gradient's norm is inf, on the examples"):
+        trainer.fit(module, make_data())
+    assert trainer.global_step == 1
+    kept = read_weights(folder / "last.ckpt")
+    for name, tensor in trained_state(module.model).items():
+        assert torch.equal(kept[name], tensor)
+        assert tensor.isfinite().all()
+
+
+def test_a_step_that_is_not_finite_can_be_left_out(
+    make_module, make_data, make_trainer, tmp_path, caplog
+):
+    module = make_module(max_skipped_steps=1)
+    seen = []
+
+    class Watch(Callback):
+        def on_train_batch_end(self, trainer, pl_module, *rest):
+            seen.append(snapshot(pl_module))
+
+    trainer = make_trainer(2, callbacks=[Spoiler(step=3), Watch()])
+    trainer.fit(module, make_data())
+    assert trainer.global_step == 6
+    changed = [any(not torch.equal(a[n], b[n]) for n in a) for a, b in pairwise(seen)]
+    assert changed == [True, False, True, True, True]
+    assert "left out (1 of max_skipped_steps=1)" in caplog.text
+
+
+def test_only_so_many_steps_are_left_out():
+    policy = NonFiniteSteps(skips=1)
+    assert policy.allows(1, 0.5, 1.0, ["a"])
+    assert not policy.allows(2, math.nan, 1.0, ["a", "b"])
+    with pytest.raises(NonFiniteStep, match=r"step 3: the loss is inf, on the examples c, after 1"):
+        policy.allows(3, math.inf, math.nan, ["c"])
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])

@@ -60,6 +60,7 @@ class Train(Common):
 
     name: str
     tags: list[str]
+    max_skipped_steps: int
     optimizer: dict[str, Any]
     scheduler: dict[str, Any]
     callbacks: dict[str, Any]

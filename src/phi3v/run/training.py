@@ -86,6 +86,7 @@ def train(cfg: DictConfig) -> float | None:
         metrics=FieldMetrics(pieces.task, field_values(pieces.task, pieces.data.examples["train"])),
         max_new_tokens=cfg.max_new_tokens,
         seed=cfg.seed,
+        max_skipped_steps=cfg.max_skipped_steps,
     )
     loggers = trainer.loggers = make_loggers(cfg, run)
     device = trainer.strategy.root_device

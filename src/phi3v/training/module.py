@@ -8,6 +8,7 @@ image_sizes; those of validation also have truths, prompt_input_ids and prompt_a
 Checkpoints hold what trains and the state of the training, never the frozen base.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
@@ -30,6 +31,7 @@ from phi3v.optim import OptimizerBuilder, SchedulerBuilder
 from phi3v.task import Task
 from phi3v.training.generation import generate_answers
 from phi3v.training.loss import supervised_loss
+from phi3v.training.non_finite import NonFiniteSteps
 
 PREFIX = "model."  # of the trained tensors' names in a checkpoint: this module's attribute
 
@@ -55,6 +57,8 @@ class FineTuning(LightningModule):
         metrics: Metrics of the task's fields for validation.
         max_new_tokens: Longest answer in validation.
         seed: Of the noise in training, that is of dropout.
+        max_skipped_steps: So many steps whose loss or gradient is not finite are left out before
+            the next one stops the training.
     """
 
     _step: Tensor
@@ -69,6 +73,7 @@ class FineTuning(LightningModule):
         metrics: FieldMetrics,
         max_new_tokens: int = 64,
         seed: int = 0,
+        max_skipped_steps: int = 0,
     ) -> None:
         super().__init__()
         # Loaded models come in evaluation mode and Lightning keeps modes as it finds them.
@@ -80,7 +85,10 @@ class FineTuning(LightningModule):
         self.metrics = metrics
         self.max_new_tokens = max_new_tokens
         self.seed = seed
+        self.non_finite = NonFiniteSteps(max_skipped_steps)
         self.predictions: list[Prediction] = []
+        # Of the step that is being gathered, on this rank.
+        self._ids: list[str] = []
         # Of the step that is being gathered: loss, supervised tokens, examples, tokens.
         self.register_buffer("_step", torch.zeros(4), persistent=False)
         self.strict_loading = False  # the base is not in a checkpoint; on_load_checkpoint is strict
@@ -100,6 +108,7 @@ class FineTuning(LightningModule):
         total, count = supervised_loss(self.model, batch)
         rows, tokens = len(batch["ids"]), int(batch["attention_mask"].sum())
         self._step += torch.stack([total.detach(), *total.new_tensor([count, rows, tokens])])
+        self._ids += batch["ids"]
         return total
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
@@ -118,12 +127,33 @@ class FineTuning(LightningModule):
         parts = self.trainer.accumulate_grad_batches * self.trainer.world_size
         for gradient in gradients:
             gradient.mul_(parts / count)
+        norm = _total_norm(gradients)
+        self._keep_finite(total / count, float(norm))
         self.log_dict({
             "train/loss": total / count, "train/examples": rows, "train/tokens": tokens,
-            "train/grad_norm": _total_norm(gradients),
+            "train/grad_norm": norm,
         })  # fmt: skip
         for group in optimizer.param_groups:
             self.log(f"lr/{group['name']}", group["lr"])
+
+    def _keep_finite(self, loss: float, norm: float) -> None:
+        """Take the gradients away from a step that would spoil the weights, or stop before it.
+
+        Both numbers are those of all ranks together, so all of them do the same.
+        """
+        ids, self._ids = self._ids, []
+        # A gradient scaler expects infinite gradients, and leaves such steps out by itself.
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        norm = 0.0 if scaled else norm
+        if math.isfinite(loss) and math.isfinite(norm):
+            return
+        if distributed.is_available() and distributed.is_initialized():
+            everywhere: list[list[str]] = [[] for _ in range(distributed.get_world_size())]
+            distributed.all_gather_object(everywhere, ids)
+            ids = [name for one in everywhere for name in one]
+        if not self.non_finite.allows(self.trainer.global_step + 1, loss, norm, ids):
+            for parameter in self.model.parameters():
+                parameter.grad = None
 
     def _over_ranks(self, numbers: Tensor) -> Tensor:
         """Their sums over all ranks."""

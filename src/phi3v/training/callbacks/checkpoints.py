@@ -13,6 +13,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from phi3v.metric import direction
+from phi3v.training.non_finite import NonFiniteStep
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -79,6 +80,10 @@ class LastCheckpoint(ModelCheckpoint):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Save where an interruption left the training; an error leaves the last epoch's state."""
-        if isinstance(exception, KeyboardInterrupt | SystemExit) and trainer.global_step > 0:
+        """Save where an interruption left the training; an error leaves the last epoch's state.
+
+        A step that is not finite is no such error: it was not taken.
+        """
+        stopped = isinstance(exception, KeyboardInterrupt | SystemExit | NonFiniteStep)
+        if stopped and trainer.global_step > 0:
             self._save_checkpoint(trainer, self.format_checkpoint_name({}))
