@@ -173,6 +173,12 @@ def test_an_empty_folder_and_pickled_weights_are_refused(base, tmp_path):
         load_adapter(base, tmp_path)
 
 
+def test_saving_a_whole_model_leaves_the_screen_alone(base, tmp_path, capsys):
+    save_adapter(FullFineTuning().attach(base), tmp_path)
+    captured = capsys.readouterr()
+    assert captured.out + captured.err == ""
+
+
 @pytest.mark.parametrize("torn", ["adapter_model.safetensors", "adapter_config.json"])
 def test_a_torn_file_of_an_adapter_is_one_line(base, fresh_base, tmp_path, torn):
     save_adapter(LoraAdapter(r=2, alpha=4).attach(base), tmp_path)

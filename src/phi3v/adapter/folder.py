@@ -28,6 +28,7 @@ from phi3v.adapter.lora import wrap
 from phi3v.adapter.state import check_same_tensors
 from phi3v.errors import UserError
 from phi3v.model import Phi3VForCausalLM
+from phi3v.model.loading import quiet
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -39,7 +40,8 @@ def save_adapter(model: nn.Module, folder: str | Path) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if not isinstance(model, PeftModel):
-        _as_phi3v(model).save_pretrained(folder, max_shard_size="5GB")
+        with quiet():
+            _as_phi3v(model).save_pretrained(folder, max_shard_size="5GB")
         return
     tensors = {key: tensor.contiguous() for key, tensor in _adapter_tensors(model).items()}
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
