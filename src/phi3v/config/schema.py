@@ -75,6 +75,7 @@ class Eval(Common):
     split: Literal["train", "val", "test"]
     name: str = ""
     tags: list[str] | None = None
+    max_skipped_steps: int = 0
     optimizer: dict[str, Any] | None = None
     scheduler: dict[str, Any] | None = None
     callbacks: dict[str, Any] | None = None
