@@ -1,6 +1,9 @@
 """The same steps, losses and weights, however many micro-batches share a step; and mid-epoch."""
 
 import csv
+import math
+import os
+import signal
 from contextlib import nullcontext
 
 import pytest
@@ -8,8 +11,10 @@ import torch
 from lightning.pytorch import Callback
 
 from phi3v.adapter import LoraAdapter, trained_state
+from phi3v.errors import UserError
 from phi3v.optim import Cosine
-from phi3v.training import StepMetrics
+from phi3v.training import Interruption, LastCheckpoint, StepMetrics
+from phi3v.training.non_finite import NonFiniteStep
 
 
 class Killed(Exception):
@@ -33,18 +38,22 @@ class SaveAndKill(Callback):
 def run(base, make_module, make_data, make_trainer, tmp_path):
     """Trains three epochs on 17 examples in steps of up to 6; losses by step and final weights."""
 
-    def train(name, batch_size=6, accumulate=1, dropout=0.0, workers=0, stop=None, resume=None):
+    def train(
+        name, batch_size=6, accumulate=1, dropout=0.0, workers=0, stop=None, resume=None,
+        keep=None, ends=Killed, **settings,
+    ):  # fmt: skip
         torch.manual_seed(1)
         adapter = LoraAdapter(r=4, alpha=8, dropout=dropout, scope=["decoder", "projector"])
         module = make_module(adapter.attach(base), schedule=Cosine())
         data = make_data(count=26, batch_size=batch_size)
         data.num_workers = workers
         trainer = make_trainer(
-            3, filter(None, [stop]), [StepMetrics(tmp_path / name)],
-            accumulate_grad_batches=accumulate, gradient_clip_val=1.0,
+            3, [one for one in (stop, Interruption(), keep) if one], [StepMetrics(tmp_path / name)],
+            accumulate_grad_batches=accumulate, gradient_clip_val=1.0, **settings,
         )  # fmt: skip
-        with nullcontext() if stop is None else pytest.raises(Killed):
+        with nullcontext() if stop is None else pytest.raises(ends) as caught:
             trainer.fit(module, data, ckpt_path=resume)
+        train.caught = caught
         with (tmp_path / name / "metrics.csv").open(newline="") as file:
             rows = [row for row in csv.DictReader(file) if row["train/loss"]]
         weights = {n: t.clone() for n, t in trained_state(module.model).items()}
@@ -76,3 +85,105 @@ def test_a_training_goes_on_from_any_step_as_if_never_stopped(run, tmp_path, ste
     assert len(first) in (step - 1, step)  # the step that was stopped may not have been logged
     assert first[: step - 1] + rest[-(9 - step) :] == steps[: step - 1] + steps[step:]
     assert all(torch.equal(rest_weights[name], tensor) for name, tensor in weights.items())
+
+
+class Signal(Callback):
+    """Sends this process a signal in the middle of a step."""
+
+    def __init__(self, step, number):
+        self.step = step
+        self.number = number
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+        if trainer.global_step + 1 == self.step:
+            os.kill(os.getpid(), self.number)
+
+
+class Spoiler(Callback):
+    """Makes the gradients of a step infinite."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+        if trainer.global_step + 1 == self.step:
+            for parameter in pl_module.model.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.fill_(math.inf)
+
+
+# The third step is the last of its epoch.
+@pytest.mark.parametrize(("batch_size", "accumulate"), [(6, 1), (3, 2)])
+@pytest.mark.parametrize("step", [1, 2, 3, 5])
+def test_a_training_that_is_told_to_end_goes_on_as_if_never_stopped(
+    run, tmp_path, step, batch_size, accumulate
+):
+    division = {"batch_size": batch_size, "accumulate": accumulate, "dropout": 0.2}
+    steps, weights = run("whole", **division)
+    first, _ = run(
+        "first", **division, stop=Signal(step, signal.SIGTERM), keep=LastCheckpoint(tmp_path),
+        ends=SystemExit,
+    )  # fmt: skip
+    assert run.caught.value.code == 143
+    assert first == steps[:step]
+    rest, rest_weights = run("rest", **division, resume=tmp_path / "last.ckpt")
+    assert rest == steps[step:]
+    assert all(torch.equal(rest_weights[name], tensor) for name, tensor in weights.items())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2])
+def test_the_status_tells_the_signal_and_handlers_come_back(run, tmp_path, number):
+    before = signal.getsignal(number)
+    run("first", stop=Signal(2, number), keep=LastCheckpoint(tmp_path), ends=SystemExit)
+    assert run.caught.value.code == 128 + number
+    assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize(("batch_size", "accumulate"), [(6, 1), (3, 2)])
+@pytest.mark.parametrize("step", [3, 4, 5])
+def test_a_training_stopped_before_a_step_goes_on_with_that_step(
+    run, tmp_path, step, batch_size, accumulate
+):
+    division = {"batch_size": batch_size, "accumulate": accumulate, "dropout": 0.2}
+    steps, weights = run("whole", **division)
+    first, _ = run(
+        "first", **division, stop=Spoiler(step), keep=LastCheckpoint(tmp_path), ends=NonFiniteStep
+    )
+    assert first == steps[: step - 1]
+    rest, rest_weights = run("rest", **division, resume=tmp_path / "last.ckpt")
+    assert rest == steps[step - 1 :]
+    assert all(torch.equal(rest_weights[name], tensor) for name, tensor in weights.items())
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 4, 5])
+def test_a_training_that_is_killed_goes_on_from_what_was_saved_last(run, tmp_path, step):
+    steps, weights = run("whole", dropout=0.2)
+
+    class Kill(Callback):
+        def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+            if trainer.global_step == step:
+                raise Killed
+
+    run("first", dropout=0.2, stop=Kill(), keep=LastCheckpoint(tmp_path, minutes=0))
+    last = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert last["global_step"] == step
+    rest, rest_weights = run("rest", dropout=0.2, resume=tmp_path / "last.ckpt")
+    assert rest[-(9 - step) :] == steps[step:]
+    assert all(torch.equal(rest_weights[name], tensor) for name, tensor in weights.items())
+
+
+def test_a_validation_within_the_epoch_is_not_lost(run, tmp_path):
+    """Saved at every step that has no validation behind it, and killed behind one."""
+    settings = {"val_check_interval": 1, "dropout": 0.2}
+    run("first", **settings, stop=Signal(2, signal.SIGTERM), keep=LastCheckpoint(tmp_path, 0),
+        ends=SystemExit)  # fmt: skip
+    steps, weights = run("whole", **settings)
+    rest, rest_weights = run("rest", **settings, resume=tmp_path / "last.ckpt")
+    assert rest == steps[2:]
+    assert all(torch.equal(rest_weights[name], tensor) for name, tensor in weights.items())
+
+
+def test_a_checkpoint_of_another_division_is_refused(run, tmp_path):
+    run("first", keep=LastCheckpoint(tmp_path))
+    with pytest.raises(UserError, match=r"1 micro-batches a step, this one has 1 and 2"):
+        run("other", batch_size=3, accumulate=2, resume=tmp_path / "last.ckpt")

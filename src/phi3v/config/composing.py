@@ -62,7 +62,7 @@ def check_command_line(
     config_name: str,
     multirun: bool = False,
     allow_missing: bool = False,
-) -> None:
+) -> dict[str, Any]:
     """Refuse a command line that would not make a valid configuration.
 
     Args:
@@ -73,10 +73,14 @@ def check_command_line(
         multirun: Whether values that sweep are wanted.
         allow_missing: Let mandatory values be open, to print a configuration.
 
+    Returns:
+        The configuration, resolved; of a sweep, its last one.
+
     Raises:
         UserError: With the first problem.
     """
     resolvers.register()
+    composed = Composed({}, {}, {})
     with initialize_config_dir(str(conf.resolve()), version_base="1.3"):
         parsed = read_overrides(words, _loader())
         try:
@@ -88,6 +92,7 @@ def check_command_line(
                 _refuse_problems(composed, SHAPES[program], allow_missing, groups, conf, overrides)
         except (YAMLError, UnicodeDecodeError) as error:
             raise UserError(unreadable(error, _folders())) from None
+    return composed.plain
 
 
 def _refuse_problems(

@@ -20,6 +20,7 @@ from phi3v.config import resolvers
 from phi3v.config.composing import check_command_line
 from phi3v.config.help import help_page
 from phi3v.config.overrides import chosen, read_overrides, without_null
+from phi3v.config.resuming import is_finished, unfinished_run
 from phi3v.config.saving import base_on_run
 from phi3v.errors import UserError
 
@@ -42,10 +43,11 @@ def enter(program: Callable[[], Any], script: str, name: str) -> None:
             print(help_page(conf, name))
             return
         given, arguments.overrides = arguments.overrides, without_null(arguments.overrides, conf)
-        if name == "eval":
-            _follow_run(arguments, conf)
+        _follow_run(arguments, conf, name)
         if not (arguments.hydra_help or arguments.info or arguments.shell_completion):
-            _check(arguments, conf, name)
+            plain = _check(arguments, conf, name)
+            if name == "train" and plain.get("resume") is True:
+                _find_run(arguments, plain)
     except UserError as error:
         refuse(error)
     except HydraException as error:  # what is not put into better words anywhere
@@ -88,22 +90,44 @@ def refuse(error: UserError) -> NoReturn:
     raise SystemExit(WRONG_INPUT)
 
 
-def _follow_run(arguments: argparse.Namespace, conf: Path) -> None:
-    """Put the configuration of the run that `run=` names in the place of eval.yaml's."""
+def _follow_run(arguments: argparse.Namespace, conf: Path, name: str) -> None:
+    """Put the configuration of the run that `run=` names in the place of the program's own."""
     words = read_overrides(arguments.overrides)
     runs = [value for word in words if word.key_or_group == "run" for value in chosen(word)]
-    if runs and runs[0]:
-        groups = {word.key_or_group for word in words if (conf / word.key_or_group).is_dir()}
-        arguments.config_name = base_on_run(str(runs[0]), groups)
+    if not runs or not runs[0]:
+        return
+    run = str(runs[0])
+    groups = {word.key_or_group for word in words if (conf / word.key_or_group).is_dir()}
+    arguments.config_name = base_on_run(run, groups, name)
+    if name == "train":
+        if is_finished(Path(run)):
+            raise UserError(f"run={run}: this run has come to its end; python eval.py run={run}")
+        arguments.overrides.append(_run_dir(run))
 
 
-def _check(arguments: argparse.Namespace, conf: Path, name: str) -> None:
+def _find_run(arguments: argparse.Namespace, plain: dict[str, Any]) -> None:
+    """Give the directory of the latest unfinished run of the same training to this one."""
+    given = [word.lstrip("+") for word in arguments.overrides]
+    fixed = any(word.startswith(("hydra.run.dir=", "hydra.mode=")) for word in given)
+    if arguments.multirun or arguments.cfg or fixed:
+        return  # a sweep's jobs and a run with a directory of its own know where they are
+    found = unfinished_run(Path(plain["paths"]["runs"]) / str(plain["name"]), plain)
+    if found:
+        arguments.overrides.append(_run_dir(str(found)))
+
+
+def _run_dir(folder: str) -> str:
+    quoted = folder.replace("'", "\\'")
+    return f"hydra.run.dir='{quoted}'"
+
+
+def _check(arguments: argparse.Namespace, conf: Path, name: str) -> dict[str, Any]:
     words = list(arguments.overrides)
     if arguments.config_dir:
         words.append(f"hydra.searchpath=[file://{Path(arguments.config_dir).resolve()}]")
     if arguments.config_path:
         conf = (conf.parent / arguments.config_path).resolve()
-    check_command_line(
+    return check_command_line(
         conf,
         name,
         words,

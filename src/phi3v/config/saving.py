@@ -1,7 +1,7 @@
 """A run's configuration in its directory: written resolved and without secrets, read for eval.py.
 
 save_config(cfg, run_dir)                       # <run>/config.yaml
-name = base_on_run("runs/lora_r16/...", {"trainer"})   # a primary configuration for Hydra
+name = base_on_run("runs/lora_r16/...", {"trainer"}, "eval")   # a primary configuration for Hydra
 """
 
 from collections.abc import Collection, Mapping
@@ -20,9 +20,10 @@ from phi3v.config.spelling import nearest
 from phi3v.errors import UserError
 
 FILE = "config.yaml"
-EVAL_OF_RUN = "eval_of_run"
 # What eval.yaml chooses too and a run brings along.
 GROUPS_OF_RUN = ("model", "adapter", "task", "data", "trainer", "paths")
+# What train.yaml chooses besides.
+GROUPS_OF_TRAINING = ("optimizer", "scheduler", "callbacks", "logger")
 _PATH_KEYS = ("path", "root", "folder", "_dir", "_file")
 
 
@@ -46,7 +47,7 @@ def public_config(cfg: DictConfig) -> dict[str, Any]:
     """
     written, resolved = to_plain(cfg, resolve=False), to_plain(cfg)
     public = Secrets(written, resolved).hidden()
-    return {key: _completed(value, key) for key, value in public.items()}
+    return {key: completed(value, key) for key, value in public.items()}
 
 
 def load_config(run: str | Path) -> dict[str, Any]:
@@ -79,7 +80,7 @@ def load_config(run: str | Path) -> dict[str, Any]:
     return plain
 
 
-def base_on_run(run: str | Path, replaced: Collection[str]) -> str:
+def base_on_run(run: str | Path, replaced: Collection[str], program: str) -> str:
     """Make a run's configuration the one that Hydra applies this command line to.
 
     Paths below the folders that the run knew by name (`paths.assets`, `paths.cache`, ...) follow
@@ -88,31 +89,40 @@ def base_on_run(run: str | Path, replaced: Collection[str]) -> str:
     Args:
         run: The run directory.
         replaced: Groups that the command line chooses anew; the run's own are left out.
+        program: "train" or "eval".
 
     Returns:
-        The name of a primary configuration, to be used instead of `eval`.
+        The name of a primary configuration, to be used instead of the program's own.
     """
     saved, file = load_config(run), str(Path(run) / FILE)
     if strange := {"hydra", "defaults"} & saved.keys():
         raise UserError(f"{file} has a key '{min(strange)}', which no run has")
-    paths = saved.pop("paths")
-    places = {
+    places = named_places(saved.pop("paths"))
+    ours = {key: saved[key] for key in saved if key not in ("run", "resume", *replaced)}
+    kept = {key: relocated(value, places) for key, value in ours.items()}
+    known = {*GROUPS_OF_RUN, *GROUPS_OF_TRAINING} if program == "train" else {*GROUPS_OF_RUN}
+    groups = [key for key in kept if key in known and key != "paths"]
+    defaults = [program, *({f"override /{group}": None} for group in groups), "_self_"]
+    name = f"{program}_of_run"
+    ConfigStore.instance().store(name, {"defaults": defaults, **kept}, provider=file)
+    return name
+
+
+def named_places(paths: Mapping[str, Any]) -> dict[str, str]:
+    """The folders of the group `paths` that a machine knows by name: {folder: "${paths.name}"}."""
+    return {
         value: f"${{paths.{key}}}"
         for key, value in paths.items()
         if isinstance(value, str) and Path(value).is_absolute()
     }
-    kept = {key: _relocated(value, places) for key, value in saved.items() if key not in replaced}
-    groups = [key for key in kept if key in GROUPS_OF_RUN and key != "paths"]
-    defaults = ["eval", *({f"override /{group}": None} for group in groups), "_self_"]
-    ConfigStore.instance().store(EVAL_OF_RUN, {"defaults": defaults, **kept}, provider=file)
-    return EVAL_OF_RUN
 
 
-def _completed(value: Any, key: str) -> Any:
+def completed(value: Any, key: str) -> Any:
+    """A value as it is saved: relative paths of things that exist are absolute."""
     if isinstance(value, Mapping):
-        return {name: _completed(item, str(name)) for name, item in value.items()}
+        return {name: completed(item, str(name)) for name, item in value.items()}
     if isinstance(value, list):
-        return [_completed(item, key) for item in value]
+        return [completed(item, key) for item in value]
     return _absolute(value) if isinstance(value, str) and key.endswith(_PATH_KEYS) else value
 
 
@@ -120,11 +130,12 @@ def _absolute(path: str) -> str:
     return str(Path(path).resolve()) if path and Path(path).exists() else path
 
 
-def _relocated(value: Any, places: Mapping[str, str]) -> Any:
+def relocated(value: Any, places: Mapping[str, str]) -> Any:
+    """A value in which folders that have a name are called by it."""
     if isinstance(value, Mapping):
-        return {key: _relocated(item, places) for key, item in value.items()}
+        return {key: relocated(item, places) for key, item in value.items()}
     if isinstance(value, list):
-        return [_relocated(item, places) for item in value]
+        return [relocated(item, places) for item in value]
     if not isinstance(value, str):
         return value
     literal = value.replace("${", "\\${")  # nothing in a saved file is an interpolation

@@ -60,6 +60,8 @@ class Train(Common):
 
     name: str
     tags: list[str]
+    run: str | None
+    resume: bool
     max_skipped_steps: int
     optimizer: dict[str, Any]
     scheduler: dict[str, Any]

@@ -156,8 +156,16 @@ class ImageTextDataModule(LightningDataModule):
         return self._training
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the place in the epoch, for a checkpoint."""
-        return self._training.state_dict() if self._training else {}
+        """Returns the place in the epoch, in steps of the optimizer, for a checkpoint.
+
+        Counted by the steps that were taken, not by the batches that were read for them: a step
+        that was begun when the training ended has to come again.
+        """
+        if self.trainer is None:
+            return {}
+        steps = int(self.trainer.num_training_batches) // self.trainer.accumulate_grad_batches
+        taken = self.trainer.global_step - self.trainer.current_epoch * steps
+        return {"steps": taken % steps}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Lets the next training loader begin at a saved place.

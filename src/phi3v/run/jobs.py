@@ -29,7 +29,10 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from phi3v.config import load_config, public_config
 from phi3v.config.front_door import refuse
+from phi3v.config.resuming import first_difference
+from phi3v.config.saving import FILE as CONFIG
 from phi3v.errors import UserError
 
 OUTCOME = "outcome.json"
@@ -87,15 +90,19 @@ def start(cfg: DictConfig, program: str) -> float | None:
             143 after an interruption by Ctrl-C or SIGTERM.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
-    left = _left_by_a_run(folder) if is_first_process() else None
-    error = f"{folder}: there is a run in it already ({left}); give another directory, or remove it"
+    goes_on = "resume" in cfg and bool(cfg.resume or cfg.run)
+    problem = _obstacle(cfg, folder, goes_on) if is_first_process() else None
     if HydraConfig.get().mode == RunMode.MULTIRUN:
-        if left:
-            log.error("job %s is not started: %s", HydraConfig.get().job.num, error)
+        if problem:
+            log.error("job %s is not started: %s", HydraConfig.get().job.num, problem)
             return math.nan
-        return _elsewhere(folder)
-    if left:
-        refuse(UserError(error))  # and writes nothing there, not even an outcome
+        done = _finished(folder) if goes_on else None
+        return _figure(done) if done else _elsewhere(folder)
+    if problem:
+        refuse(UserError(problem))  # and writes nothing there, not even an outcome
+    if goes_on and (done := _finished(folder)):
+        print(f"this run has come to its end already\nrun: {folder}")
+        return _figure(done)
     try:
         objective: float | None = pkgutil.resolve_name(program)(cfg)
     except UserError as error:
@@ -105,8 +112,9 @@ def start(cfg: DictConfig, program: str) -> float | None:
     except (KeyboardInterrupt, SystemExit) as error:
         status = _interrupted_by(error)
         _end(folder, Outcome("interrupted", reason=f"ended by {status}"))
-        print(f"\ninterrupted; what was trained so far: {folder / 'checkpoints'}", file=sys.stderr)
-        print(f"run: {folder}")
+        if is_first_process():
+            print(f"\ninterrupted{_way_on(cfg, folder)}", file=sys.stderr)
+            print(f"run: {folder}")
         raise SystemExit(128 + status) from None
     except BaseException as error:
         outcome = Outcome("failed", reason=f"{type(error).__name__}: {error}".splitlines()[0])
@@ -117,15 +125,45 @@ def start(cfg: DictConfig, program: str) -> float | None:
     return objective
 
 
-def _left_by_a_run(folder: Path) -> str | None:
-    """What an earlier run left in a directory, by name; another run would get mixed with it."""
-    return next((name for name in RESULTS if (folder / name).exists()), None)
+def _way_on(cfg: DictConfig, folder: Path) -> str:
+    """How to go on with a training; empty where there is nothing to go on from."""
+    saved = "resume" in cfg and any((folder / "checkpoints").glob("*.ckpt"))
+    return f"; to go on: python {sys.argv[0]} run={folder}" if saved else ""
+
+
+def _finished(folder: Path) -> Outcome | None:
+    """The outcome of a run that has come to its end."""
+    outcome = Outcome.read(folder)
+    return outcome if outcome and outcome.status == "ok" else None
+
+
+def _figure(outcome: Outcome) -> float:
+    return math.nan if outcome.objective is None else outcome.objective
+
+
+def _obstacle(cfg: DictConfig, folder: Path, goes_on: bool) -> str | None:
+    """Why nothing may be written into a directory: another run would get mixed with this one."""
+    if not goes_on:
+        left = next((name for name in RESULTS if (folder / name).exists()), None)
+        return left and (
+            f"{folder}: there is a run in it already ({left}); go on with it with resume=true, "
+            "give another directory, or remove it"
+        )
+    if (folder / CONFIG).is_file():
+        key = first_difference(load_config(folder), public_config(cfg))
+        return key and (
+            f"{folder}: this is another training, {key} differs; a training goes on as it was "
+            "begun: leave the override out, or start a run of its own"
+        )
+    return None
 
 
 def _interrupted_by(error: BaseException) -> signal.Signals:
     """The signal behind an interruption; Lightning turns SIGTERM into a SystemExit of its own."""
-    sigterm = "SIGTERM" in type(error).__name__ or getattr(error, "code", None) == 143
-    return signal.SIGTERM if sigterm else signal.SIGINT
+    code = getattr(error, "code", None)
+    if isinstance(code, int) and code > 128:
+        return signal.Signals(code - 128)
+    return signal.SIGTERM if "SIGTERM" in type(error).__name__ else signal.SIGINT
 
 
 def _end(folder: Path, outcome: Outcome, log_text: str = "") -> None:
@@ -160,7 +198,7 @@ def _elsewhere(folder: Path) -> float:
         outcome.write(folder)
     if outcome.status != "ok":
         log.error("job %s failed: %s (see %s)", hydra.job.num, outcome.reason, folder)
-    return float("nan") if outcome.objective is None else outcome.objective
+    return _figure(outcome)
 
 
 def _wait_for(process: subprocess.Popen[bytes]) -> int:

@@ -34,9 +34,17 @@ from phi3v.run.environment import environment
 from phi3v.run.numerics import repeatable
 from phi3v.run.plan import plan
 from phi3v.run.quiet import quiet_libraries
+from phi3v.run.resuming import Begun, goes_on, take_up
 from phi3v.run.scoring import Scored, field_values, score
 from phi3v.task import Task
-from phi3v.training import BestCheckpoint, FineTuning, RankGuard, StepMetrics, read_weights
+from phi3v.training import (
+    BestCheckpoint,
+    FineTuning,
+    Interruption,
+    RankGuard,
+    StepMetrics,
+    read_weights,
+)
 
 log = logging.getLogger(__name__)
 
@@ -54,20 +62,24 @@ def train(cfg: DictConfig) -> float | None:
     quiet_libraries()
     check_numbers(cfg)
     repeatable(cfg.seed)
-    save_config(cfg, run.path)
+    begun = take_up(cfg, run) if goes_on(cfg) else Begun()
+    if begun.checkpoint is None:
+        save_config(cfg, run.path)
     run.write_environment(environment(cfg.seed))
 
     # What is cheap comes first: its mistakes are told before a large model is loaded.
     adapter = cast(Adapter, instantiate(cfg.adapter))
     optimizer, scheduler = instantiate(cfg.optimizer), instantiate(cfg.scheduler)
     callbacks = [instantiate(node) for node in (cfg.callbacks or {}).values()]
-    callbacks.append(RankGuard(settings_of(cfg)))
+    interruption = Interruption()
+    callbacks += [RankGuard(settings_of(cfg)), interruption]
     trainer = make_trainer(cfg, callbacks)
     task = cast(Task, instantiate(cfg.task))
     check_objective(cfg.objective, task)
     check_monitored(cfg, task, callbacks)
 
-    pieces = build(cfg)
+    # The examples that the run was begun with keep their places.
+    pieces = build(cfg, splits_file=run.splits if begun.checkpoint else None)
     check_splits(pieces)
     pieces.data.trainer = trainer  # which decides how many batches an epoch has on this rank
     check_intervals(cfg, pieces)
@@ -88,9 +100,13 @@ def train(cfg: DictConfig) -> float | None:
         seed=cfg.seed,
         max_skipped_steps=cfg.max_skipped_steps,
     )
-    loggers = trainer.loggers = make_loggers(cfg, run)
+    loggers = trainer.loggers = make_loggers(cfg, run, begun.step)
     device = trainer.strategy.root_device
-    trainer.fit(module, datamodule=pieces.data)
+    if begun.checkpoint:
+        log.info("going on after step %d, from %s", begun.step, begun.checkpoint)
+    trainer.fit(module, datamodule=pieces.data, ckpt_path=begun.checkpoint)
+    if interruption.received:  # in the very last step
+        raise SystemExit(128 + interruption.received)
     validated = best_values(callbacks) or _validated_last(trainer)
     if not validated and trainer.limit_val_batches:
         # The training was shorter than the way to its first validation.
@@ -138,9 +154,17 @@ def settings_of(cfg: DictConfig) -> dict[str, Any]:
     return {key: value for key, value in values.items() if not isinstance(value, Mapping)}
 
 
-def make_loggers(cfg: DictConfig, run: RunDirectory) -> list[Logger]:
-    """metrics.csv, and whatever the group `logger` names; that one is told the configuration."""
-    loggers: list[Logger] = [StepMetrics(run.path)]
+def make_loggers(cfg: DictConfig, run: RunDirectory, step: int) -> list[Logger]:
+    """metrics.csv, and whatever the group `logger` names; that one is told the configuration.
+
+    Args:
+        cfg: The run's configuration.
+        run: Its directory.
+        step: Where the training goes on; what metrics.csv has beyond is going to come again.
+    """
+    by_step = StepMetrics(run.path)
+    by_step.rewind(step)
+    loggers: list[Logger] = [by_step]
     if cfg.logger:
         chosen = cast(Logger, instantiate(cfg.logger))
         # One key of its own: a sweep agent claims keys of the top level for itself.

@@ -3,6 +3,7 @@
 from phi3v.training.callbacks import (
     BestCheckpoint,
     GradientCheck,
+    Interruption,
     LastCheckpoint,
     RankGuard,
     SampleTable,
@@ -18,6 +19,7 @@ __all__ = [
     "BestCheckpoint",
     "FineTuning",
     "GradientCheck",
+    "Interruption",
     "LastCheckpoint",
     "Prediction",
     "RankGuard",

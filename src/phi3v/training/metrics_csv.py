@@ -63,6 +63,12 @@ class StepMetrics(Logger):
         with self.path.open("a", newline="") as file:
             csv.DictWriter(file, columns, restval="").writerow(row)
 
+    @rank_zero_only
+    def rewind(self, step: int) -> None:
+        """Forget the rows of later steps, which a resumed training is going to log again."""
+        if self.path.is_file():
+            self._rewrite(self._existing_columns(), last_step=step)
+
     def _columns_with(self, row: Mapping[str, str]) -> list[str]:
         """The file's columns after making room for the row's new ones."""
         columns = self._columns if self._columns is not None else self._existing_columns()
@@ -78,12 +84,19 @@ class StepMetrics(Logger):
         with self.path.open(newline="") as file:
             return next(csv.reader(file), list(FIRST))
 
-    def _rewrite(self, columns: list[str]) -> None:
+    def _rewrite(self, columns: list[str], last_step: int | None = None) -> None:
         """Write the file anew with these columns; it is whole at every moment."""
         rows: list[dict[str, str]] = []
         if self.path.is_file():
             with self.path.open(newline="") as file:
                 rows = list(csv.DictReader(file))
+        if last_step is not None:
+            # The last row may be torn.
+            rows = [
+                row
+                for row in rows
+                if (row["step"] or "").isdigit() and int(row["step"]) <= last_step
+            ]
         self.folder.mkdir(parents=True, exist_ok=True)
         fresh = self.path.with_suffix(".csv.new")
         with fresh.open("w", newline="") as file:

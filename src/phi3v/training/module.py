@@ -32,6 +32,7 @@ from phi3v.task import Task
 from phi3v.training.generation import generate_answers
 from phi3v.training.loss import supervised_loss
 from phi3v.training.non_finite import NonFiniteSteps
+from phi3v.training.progress import rewind_to_step
 
 PREFIX = "model."  # of the trained tensors' names in a checkpoint: this module's attribute
 
@@ -94,11 +95,13 @@ class FineTuning(LightningModule):
         self.strict_loading = False  # the base is not in a checkpoint; on_load_checkpoint is strict
 
     def on_train_batch_start(self, batch: Mapping[str, Any], batch_idx: int) -> None:
-        """Draw dropout's noise from the place in the training alone.
+        """Draw dropout's noise from the place in the training alone, and keep count of it.
 
         A resumed training then goes on with the noise that it would have had, on every rank and
         without a generator's state from each of them in the checkpoint.
         """
+        # What loggers call the step; a resumed loop loses count of it at some places.
+        self.trainer.fit_loop.epoch_loop._batches_that_stepped = self.trainer.global_step
         micro = batch_idx % self.trainer.accumulate_grad_batches
         place = (self.seed, self.trainer.global_step, micro, self.trainer.global_rank)
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0]))
@@ -194,14 +197,33 @@ class FineTuning(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep of the model only what trains."""
+        """Keep of the model only what trains, and how the steps were divided."""
         state = trained_state(self.model)
         checkpoint["state_dict"] = {PREFIX + name: tensor for name, tensor in state.items()}
+        checkpoint["layout"] = self._layout()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint that does not hold exactly what trains here."""
+        """Refuse a checkpoint that does not hold exactly what trains here, or not the same way.
+
+        Lightning counts micro-batches: it would take another number of them for another place.
+        """
         state = weights_in(checkpoint)
         check_same_tensors(trained_state(self.model), state, "the checkpoint's weights")
+        before, now = checkpoint["layout"], self._layout()
+        if before != now:
+            raise UserError(
+                f"the checkpoint is of a training on {before['devices']} devices with "
+                f"{before['micro_batches']} micro-batches a step, this one has {now['devices']} "
+                f"and {now['micro_batches']}: go on with as many, or start anew"
+            )
+        rewind_to_step(checkpoint["loops"]["fit_loop"], now["micro_batches"])
+
+    def _layout(self) -> dict[str, int]:
+        trainer = self.trainer
+        return {
+            "devices": trainer.world_size,
+            "micro_batches": trainer.accumulate_grad_batches,
+        }
 
 
 def _total_norm(gradients: list[Tensor]) -> Tensor:

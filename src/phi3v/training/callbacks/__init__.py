@@ -2,6 +2,7 @@
 
 from phi3v.training.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from phi3v.training.callbacks.gradients import GradientCheck
+from phi3v.training.callbacks.interruption import Interruption
 from phi3v.training.callbacks.parts_table import TrainablePartsTable
 from phi3v.training.callbacks.rank_guard import RankGuard
 from phi3v.training.callbacks.samples import SampleTable
@@ -10,6 +11,7 @@ from phi3v.training.callbacks.step_lines import StepLines
 __all__ = [
     "BestCheckpoint",
     "GradientCheck",
+    "Interruption",
     "LastCheckpoint",
     "RankGuard",
     "SampleTable",

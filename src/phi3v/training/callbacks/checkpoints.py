@@ -1,4 +1,4 @@
-"""`best.ckpt` by a metric of the generated answers, and `last.ckpt` of the latest epoch.
+"""`best.ckpt` by a metric of the generated answers, and `last.ckpt` to go on from.
 
     BestCheckpoint(folder="<run>/checkpoints", objective="full_price/mape")
     LastCheckpoint(folder="<run>/checkpoints")
@@ -6,6 +6,8 @@
 Both hold the trained weights, optimizer, schedule and loop (see FineTuning), not the base.
 """
 
+import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -60,30 +62,57 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Keeps the state at the end of the latest epoch, as `<folder>/last.ckpt`.
+    """Keeps the latest state from which a training can go on exactly, as `<folder>/last.ckpt`.
 
-    It is saved when the epoch is complete, after its validation, so that a resumed training
-    begins with the next epoch; and when the training is interrupted, so that nothing is lost.
+    It is saved when an epoch is complete, after its validation; within an epoch whenever enough
+    time has passed, between two steps; and when the training is interrupted or is about to take a
+    step that is not finite. What is interrupted in the middle of a step is not saved: of a step
+    taken by half nothing can go on.
 
     Args:
         folder: Where it is written.
+        minutes: Saves within an epoch after so many minutes.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, minutes: float = 10) -> None:
         super().__init__(
             dirpath=str(folder),
             filename="last",
             enable_version_counter=False,
             save_on_train_epoch_end=True,
         )
+        self.minutes = minutes
+        self._saved_at = time.monotonic()
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Save between two steps when it is time, unless a validation comes first.
+
+        Lightning would leave out that validation when it goes on from there.
+        """
+        between_steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        last = batch_idx + 1 == trainer.num_training_batches
+        validates = last or (batch_idx + 1) % (trainer.val_check_batch or math.inf) == 0
+        late = trainer.strategy.broadcast(self._is_late())
+        if between_steps and not validates and late:
+            self._save_checkpoint(trainer, self.format_checkpoint_name({}))
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Save where an interruption left the training; an error leaves the last epoch's state.
-
-        A step that is not finite is no such error: it was not taken.
-        """
-        stopped = isinstance(exception, KeyboardInterrupt | SystemExit | NonFiniteStep)
-        if stopped and trainer.global_step > 0:
+        """Save where an interruption between steps left the training, and nothing else."""
+        if isinstance(exception, SystemExit | NonFiniteStep) and trainer.global_step > 0:
             self._save_checkpoint(trainer, self.format_checkpoint_name({}))
+
+    def _is_late(self) -> bool:
+        return time.monotonic() - self._saved_at >= 60 * self.minutes
+
+    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        super()._save_checkpoint(trainer, filepath)
+        self._saved_at = time.monotonic()

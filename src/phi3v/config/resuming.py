@@ -1,0 +1,83 @@
+"""Which earlier run a training goes on with, decided before anything heavy is imported.
+
+    folder = unfinished_run(Path("runs/lora_r16"), plain)   # the latest of the same training
+    key = first_difference(saved, plain)                    # None where it is the same training
+
+A resumed training has to be the training that was begun: what decides its course may not change.
+Where it runs, how much of a step a device takes at once, and what is logged may.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from phi3v.config.containers import dotted_keys, value_at
+from phi3v.config.saving import FILE, completed, load_config, named_places, relocated
+from phi3v.errors import UserError
+
+DECIDING = (
+    *("seed", "batch_size", "max_skipped_steps", "task", "adapter", "optimizer", "scheduler"),
+    *("model", "data", "trainer"),
+)
+# Of the last three: where and how fast, not what.
+FREE = {
+    *("model.gradient_checkpointing", "model.vision_cache_gib"),
+    *("data.batch_size", "data.eval_batch_size", "data.num_workers", "data.picture_cache_gib"),
+    *("data.splits_file", "trainer.accelerator", "trainer.devices", "trainer.num_nodes"),
+    *("trainer.strategy", "trainer.accumulate_grad_batches", "trainer.default_root_dir"),
+    *("trainer.profiler", "trainer.log_every_n_steps", "trainer.deterministic"),
+    *("trainer.enable_progress_bar", "trainer.enable_model_summary"),
+}
+LAST = Path("checkpoints") / "last.ckpt"
+
+
+def unfinished_run(folder: Path, plain: Mapping[str, Any]) -> Path | None:
+    """The latest run of the same training that has not come to its end.
+
+    Args:
+        folder: Holds the runs of one experiment.
+        plain: The configuration of the training that is to go on.
+    """
+    for file in sorted(folder.glob(f"*/{FILE}"), reverse=True):
+        if (file.parent / LAST).is_file() and not is_finished(file.parent):
+            try:
+                saved = load_config(file.parent)
+            except UserError:
+                continue  # nobody can tell what it was
+            if first_difference(saved, plain) is None:
+                return file.parent
+    return None
+
+
+def is_finished(run: Path) -> bool:
+    """Whether a run has come to its end."""
+    try:
+        outcome = json.loads((run / "outcome.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return False
+    return isinstance(outcome, dict) and outcome.get("status") == "ok"
+
+
+def first_difference(saved: Mapping[str, Any], plain: Mapping[str, Any]) -> str | None:
+    """The first key by which two configurations are not the same training.
+
+    Args:
+        saved: As a run has it in its directory.
+        plain: Another, resolved.
+    """
+    before, now = dict(_decisive(saved)), dict(_decisive(plain))
+    return next((key for key in {**before, **now} if before.get(key) != now.get(key)), None)
+
+
+def _decisive(plain: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    # A run may have been moved, with all that it refers to.
+    places = named_places(plain["paths"])
+    chosen = {
+        key: relocated(completed(plain[key], key), places) for key in DECIDING if key in plain
+    }
+    for key in dotted_keys(chosen):
+        value = value_at(chosen, key)
+        free = any(f"{key}.".startswith(f"{name}.") for name in FREE)
+        if not free and not isinstance(value, Mapping):
+            yield key, value

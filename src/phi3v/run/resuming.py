@@ -1,0 +1,80 @@
+"""Goes on with a training that was interrupted: where its directory and its checkpoints leave it.
+
+begun = take_up(cfg, run)
+trainer.fit(module, datamodule=data, ckpt_path=begun.checkpoint)
+"""
+
+import logging
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from phi3v.errors import UserError
+from phi3v.run.directory import RunDirectory
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What there is of a training already.
+
+    Attributes:
+        checkpoint: To go on from; None where nothing was saved yet.
+        step: Steps of the optimizer that were taken by then.
+    """
+
+    checkpoint: Path | None = None
+    step: int = 0
+
+
+def goes_on(cfg: DictConfig) -> bool:
+    """Whether this training may be the rest of another one."""
+    return bool(cfg.resume or cfg.run)
+
+
+def take_up(cfg: DictConfig, run: RunDirectory) -> Begun:
+    """Finds out where a run was left.
+
+    Raises:
+        UserError: When `run=` names one without a checkpoint.
+    """
+    begun = newest(run.checkpoints)
+    if begun.checkpoint is None and cfg.run:
+        raise UserError(f"run={cfg.run}: there is no checkpoint to go on from; start it anew")
+    return begun
+
+
+def newest(folder: Path) -> Begun:
+    """The checkpoint of the latest step that can be read; broken ones are told."""
+    found: list[Begun] = []
+    for file in sorted(folder.glob("*.ckpt")):
+        try:
+            found.append(Begun(file, _step_of(file)))
+        except UserError as error:
+            log.warning("%s", error)
+    # Of equals last.ckpt: it was written after the validation.
+    found.sort(
+        key=lambda one: (one.step, one.checkpoint is not None and one.checkpoint.stem == "last")
+    )
+    return found[-1] if found else Begun()
+
+
+def _step_of(file: Path) -> int:
+    """The step of a checkpoint, every byte of which is compared with its checksum."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            broken = archive.testzip()
+        if broken is None:
+            state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+            return int(state["global_step"])
+        reason = f"{broken} is damaged"
+    except (
+        Exception
+    ) as error:  # torch and zipfile raise whatever a torn file makes them stumble over
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+    raise UserError(f"{file} cannot be read and is left out: {reason}")

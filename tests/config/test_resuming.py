@@ -1,0 +1,69 @@
+"""Which run a training may go on with."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from phi3v.config import public_config, save_config
+from phi3v.config.resuming import first_difference, unfinished_run
+
+WORDS = ("experiment=lora_r16",)
+
+
+@pytest.fixture
+def runs(composed: Any, tmp_path: Path) -> Any:
+    """Makes directories of runs that were begun."""
+
+    def make(name: str, *words: str, status: str | None = None, saved: bool = True) -> Path:
+        run = tmp_path / "runs" / name
+        (run / "checkpoints").mkdir(parents=True)
+        save_config(composed(*WORDS, *words), run)
+        if saved:
+            (run / "checkpoints" / "last.ckpt").touch()
+        if status:
+            (run / "outcome.json").write_text(json.dumps({"status": status}))
+        return run
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        (["optimizer.lr=1"], "optimizer.lr"),
+        (["seed=8"], "seed"),
+        (["adapter.r=8"], "adapter.r"),
+        (["data.rows=100"], "data.rows"),
+        (["trainer.max_epochs=9"], "trainer.max_epochs"),
+        (["data.num_workers=3", "logger=csv", "name=other", "trainer.profiler=simple"], None),
+        (["resume=true", "callbacks.progress.seconds=1", "data.batch_size=4"], None),
+        (["trainer.devices=2", "trainer.strategy=ddp"], None),
+    ],
+)
+def test_what_decides_the_training_is_compared_and_nothing_else(composed, words, key) -> None:
+    base = public_config(composed(*WORDS))
+    other = public_config(composed(*WORDS, *words))
+    assert first_difference(base, other) == key
+
+
+def test_the_latest_unfinished_run_of_the_same_training_is_found(composed, runs, tmp_path) -> None:
+    plain = public_config(composed(*WORDS))
+    assert unfinished_run(tmp_path / "runs", plain) is None
+    runs("1", status="interrupted")
+    wanted = runs("2", status="failed")
+    runs("3", "optimizer.lr=1", status="interrupted")
+    runs("4", status="ok")
+    runs("5", saved=False)
+    (tmp_path / "runs" / "6" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "runs" / "6" / "config.yaml").write_text("{")
+    (tmp_path / "runs" / "6" / "checkpoints" / "last.ckpt").touch()
+    assert unfinished_run(tmp_path / "runs", plain) == wanted
+
+
+def test_a_moved_machine_is_the_same_training(composed, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("PHI3V_CACHE", str(tmp_path / "here"))
+    before = public_config(composed(*WORDS))
+    monkeypatch.setenv("PHI3V_CACHE", str(tmp_path / "there"))
+    assert first_difference(before, public_config(composed(*WORDS))) is None
