@@ -39,7 +39,7 @@ def test_wandb_is_offline_unless_asked_otherwise(program, small_words, tmp_path:
     with LoopbackServer(tmp_path / "server") as server:
         env = server.client_env(tmp_path / "client")
         env.pop("WANDB_MODE"), env.pop("WANDB_DIR")
-        done = program("train.py", *small_words, "logger=wandb", env=env, fresh=True)
+        done = program("train.py", *small_words, "logger=wandb", env=env)
         assert server.record()["runs"] == []
     assert done.status == 0, done.err[-3000:]
     assert list((done.run / "wandb").glob("offline-run-*"))
