@@ -26,6 +26,8 @@ def started(cache: Path, folder: Path, *words: str) -> Iterator[subprocess.Popen
         [sys.executable, str(ROOT / "train.py"), *SMALL, "trainer.max_epochs=500", *words],
         cwd=folder, env={**os.environ, "PHI3V_CACHE": str(cache)}, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A shell that started these tests in the background has it ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:  # fmt: skip
         try:
             yield process

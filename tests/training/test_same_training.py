@@ -51,7 +51,7 @@ def run(base, make_module, make_data, make_trainer, tmp_path):
             3, [one for one in (stop, Interruption(), keep) if one], [StepMetrics(tmp_path / name)],
             accumulate_grad_batches=accumulate, gradient_clip_val=1.0, **settings,
         )  # fmt: skip
-        with nullcontext() if stop is None else pytest.raises(ends) as caught:
+        with pytest.raises(ends) if stop and ends else nullcontext() as caught:
             trainer.fit(module, data, ckpt_path=resume)
         train.caught = caught
         with (tmp_path / name / "metrics.csv").open(newline="") as file:
@@ -137,6 +137,15 @@ def test_the_status_tells_the_signal_and_handlers_come_back(run, tmp_path, numbe
     run("first", stop=Signal(2, number), keep=LastCheckpoint(tmp_path), ends=SystemExit)
     assert run.caught.value.code == 128 + number
     assert signal.getsignal(number) is before
+
+
+def test_a_signal_that_was_ignored_stays_ignored(run):
+    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    try:
+        steps, _ = run("whole", stop=Signal(2, signal.SIGUSR1), ends=())
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert len(steps) == 9
 
 
 @pytest.mark.parametrize(("batch_size", "accumulate"), [(6, 1), (3, 2)])

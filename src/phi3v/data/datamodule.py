@@ -10,6 +10,7 @@
 """
 
 import logging
+import math
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -163,7 +164,9 @@ class ImageTextDataModule(LightningDataModule):
         """
         if self.trainer is None:
             return {}
-        steps = int(self.trainer.num_training_batches) // self.trainer.accumulate_grad_batches
+        # The last batch of an epoch ends a step, also one that has too few micro-batches.
+        micro_batches = self.trainer.accumulate_grad_batches
+        steps = math.ceil(self.trainer.num_training_batches / micro_batches)
         taken = self.trainer.global_step - self.trainer.current_epoch * steps
         return {"steps": taken % steps}
 

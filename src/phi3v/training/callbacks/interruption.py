@@ -31,8 +31,10 @@ class Interruption(Callback):
                 raise KeyboardInterrupt
             self.received = self.received or signal.Signals(number)
 
-        self._before = {one: signal.getsignal(one) for one in SIGNALS}
-        for one in SIGNALS:
+        handlers = {one: signal.getsignal(one) for one in SIGNALS}
+        # What is ignored stays so: a script's background jobs do not mean its Ctrl-C.
+        self._before = {one: old for one, old in handlers.items() if old != signal.SIG_IGN}
+        for one in self._before:
             signal.signal(one, note)
 
     def on_train_batch_end(
