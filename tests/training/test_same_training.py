@@ -133,10 +133,14 @@ def test_a_training_that_is_told_to_end_goes_on_as_if_never_stopped(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2])
 def test_the_status_tells_the_signal_and_handlers_come_back(run, tmp_path, number):
-    before = signal.getsignal(number)
-    run("first", stop=Signal(2, number), keep=LastCheckpoint(tmp_path), ends=SystemExit)
-    assert run.caught.value.code == 128 + number
-    assert signal.getsignal(number) is before
+    # A shell that started these tests in the background has Ctrl-C ignored.
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        run("first", stop=Signal(2, number), keep=LastCheckpoint(tmp_path), ends=SystemExit)
+        assert run.caught.value.code == 128 + number
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, before)
 
 
 def test_a_signal_that_was_ignored_stays_ignored(run):
