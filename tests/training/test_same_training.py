@@ -185,6 +185,16 @@ def test_a_training_that_is_killed_goes_on_from_what_was_saved_last(run, tmp_pat
     assert all(torch.equal(rest_weights[name], tensor) for name, tensor in weights.items())
 
 
+def test_nothing_is_saved_between_a_step_and_its_validation(run, tmp_path):
+    class Kill(Callback):
+        def on_validation_start(self, trainer, pl_module):
+            raise Killed
+
+    run("first", stop=Kill(), keep=LastCheckpoint(tmp_path, minutes=0))
+    # Lightning would go on behind the validation of the third step.
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 2
+
+
 def test_a_validation_within_the_epoch_is_not_lost(run, tmp_path):
     """Saved at every step that has no validation behind it, and killed behind one."""
     settings = {"val_check_interval": 1, "dropout": 0.2}
