@@ -39,6 +39,8 @@ def runs(composed: Any, tmp_path: Path) -> Any:
         (["trainer.max_epochs=9"], "trainer.max_epochs"),
         (["data.num_workers=3", "logger=csv", "name=other", "trainer.profiler=simple"], None),
         (["resume=true", "callbacks.progress.seconds=1", "data.batch_size=4"], None),
+        # What a training that was stopped by a step that is not finite is told to give.
+        (["max_skipped_steps=1"], None),
         (["trainer.devices=2", "trainer.strategy=ddp"], None),
     ],
 )

@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 from lightning.pytorch import Callback
+from spoiler import Spoiler
 
 from phi3v.adapter import FullFineTuning, LoraAdapter, load_trained_state, trained_state
 from phi3v.errors import UserError
@@ -56,19 +57,6 @@ def test_the_logged_gradient_norm_is_the_one_before_clipping(
     trainer = make_trainer(1, logger=[StepMetrics(tmp_path)], gradient_clip_val=1e-3)
     trainer.fit(make_module(), make_data())
     assert float(rows_of(tmp_path)[0]["train/grad_norm"]) > 1e-2
-
-
-class Spoiler(Callback):
-    """Makes the gradients of one step infinite."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
-        if trainer.global_step + 1 == self.step:
-            for parameter in pl_module.model.parameters():
-                if parameter.grad is not None:
-                    parameter.grad.fill_(math.inf)
 
 
 def test_an_infinite_gradient_stops_the_training_before_the_weights_are_spoilt(

@@ -1,7 +1,6 @@
 """The same steps, losses and weights, however many micro-batches share a step; and mid-epoch."""
 
 import csv
-import math
 import os
 import signal
 from contextlib import nullcontext
@@ -9,6 +8,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 from lightning.pytorch import Callback
+from spoiler import Spoiler
 
 from phi3v.adapter import LoraAdapter, trained_state
 from phi3v.errors import UserError
@@ -97,19 +97,6 @@ class Signal(Callback):
     def on_before_optimizer_step(self, trainer, pl_module, optimizer):
         if trainer.global_step + 1 == self.step:
             os.kill(os.getpid(), self.number)
-
-
-class Spoiler(Callback):
-    """Makes the gradients of a step infinite."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
-        if trainer.global_step + 1 == self.step:
-            for parameter in pl_module.model.parameters():
-                if parameter.grad is not None:
-                    parameter.grad.fill_(math.inf)
 
 
 # The third step is the last of its epoch.

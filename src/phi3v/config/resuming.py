@@ -17,7 +17,7 @@ from phi3v.config.saving import FILE, completed, load_config, named_places, relo
 from phi3v.errors import UserError
 
 DECIDING = (
-    *("seed", "batch_size", "max_skipped_steps", "task", "adapter", "optimizer", "scheduler"),
+    *("seed", "batch_size", "task", "adapter", "optimizer", "scheduler"),
     *("model", "data", "trainer"),
 )
 # Of the last three: where and how fast, not what.
