@@ -24,6 +24,10 @@ class Adapter(Protocol):
     def kind(self) -> str:
         """One of "lora", "full", "none"."""
 
+    @property
+    def reads_weights(self) -> bool:
+        """Whether `attach` needs the base's numbers, and not only its shapes."""
+
     def attach(self, model: Phi3VForCausalLM) -> nn.Module:
         """Make the model train what this adapter says and nothing else; in place."""
 

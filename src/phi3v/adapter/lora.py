@@ -82,6 +82,11 @@ class LoraAdapter:
                     f"adapter targets: there is no part '{part}'; the parts are {', '.join(PARTS)}"
                 )
 
+    @property
+    def reads_weights(self) -> bool:
+        """Whether the adapter takes its start out of the base's weights."""
+        return self.use_dora or self.init.startswith(("olora", "pissa"))
+
     def attach(self, model: Phi3VForCausalLM) -> PeftModel:
         """Put the adapter on the model, in place, and freeze everything else.
 

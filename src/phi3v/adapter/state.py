@@ -2,15 +2,19 @@
 
 from collections.abc import Iterable, Mapping
 
-import torch
 from torch import Tensor, nn
 
 from phi3v.errors import UserError
+from phi3v.model.divided import divided_like, whole
 
 
 def trained_state(model: nn.Module) -> dict[str, Tensor]:
-    """Name -> tensor of every parameter that trains; views, not copies, in the model's order."""
-    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    """Name -> tensor of every parameter that trains, in the model's order.
+
+    They are views, or put together where the model is divided over processes; all of these have to
+    call this then.
+    """
+    return {name: whole(p.detach()) for name, p in model.named_parameters() if p.requires_grad}
 
 
 def load_trained_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -20,11 +24,10 @@ def load_trained_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
         UserError: When a trained tensor is missing, one is unexpected, or a shape differs. The
             model is then unchanged.
     """
-    own = trained_state(model)
+    own = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
     check_same_tensors(own, state, "the trained weights")
-    with torch.no_grad():
-        for name, tensor in own.items():
-            tensor.copy_(state[name])
+    for name, tensor in own.items():
+        tensor.copy_(divided_like(tensor, state[name]))
 
 
 def check_same_tensors(own: Mapping[str, Tensor], given: Mapping[str, Tensor], what: str) -> None:

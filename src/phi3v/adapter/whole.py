@@ -29,6 +29,7 @@ class FullFineTuning:
 
     scope: Sequence[str] = ("decoder",)
     kind: ClassVar[str] = "full"
+    reads_weights: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_scope(self.scope)
@@ -56,6 +57,7 @@ class NoAdapter:
     """Nothing trains: the base as it is."""
 
     kind: ClassVar[str] = "none"
+    reads_weights: ClassVar[bool] = False
 
     def attach(self, model: Phi3VForCausalLM) -> Phi3VForCausalLM:
         """Freeze the whole model, in place."""

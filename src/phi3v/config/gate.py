@@ -28,6 +28,7 @@ ROOMS = {
     "optimizer": "optim",
     "scheduler": "optim",
     "callbacks": "training",
+    "trainer": "training",  # its strategy; the trainer is Lightning's own
 }
 _LOGGERS = "lightning.pytorch.loggers"
 _CALLBACKS = "lightning.pytorch.callbacks"
@@ -46,10 +47,7 @@ THIRD_PARTY = {
         f"{_CALLBACKS}.Timer",
         f"{_CALLBACKS}.TQDMProgressBar",
     },
-    "strategy": {
-        "lightning.pytorch.strategies.DDPStrategy",
-        "lightning.pytorch.strategies.ModelParallelStrategy",
-    },
+    "strategy": {"lightning.pytorch.strategies.DDPStrategy"},
 }
 _HYDRA_WORDS = {"_args_", "_partial_", "_recursive_", "_convert_"}
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import snapshot_download
+from transformers import GenerationConfig
 
 from phi3v.errors import UserError
 from phi3v.model.configuration import Phi3VConfig
@@ -29,6 +31,8 @@ from phi3v.model.loading import (
 )
 from phi3v.model.modeling import Phi3VForCausalLM
 from phi3v.model.processing import Phi3VProcessor
+from phi3v.model.slices import WeightFiles
+from phi3v.model.slices import hollow as hollow_model
 from phi3v.model.tokenization import CHAT_TOKENS, load_tokenizer
 
 
@@ -57,11 +61,12 @@ class Checkpoint:
     learning_rate: dict[str, float] = field(default_factory=dict)
     vision_cache_gib: float = 0
 
-    def load(self, texts: Texts | None = None) -> Loaded:
+    def load(self, texts: Texts | None = None, hollow: bool = False) -> Loaded:
         """Loads model and processor; every weight must be there, and none may be left over.
 
         Args:
             texts: not used: a checkpoint brings its tokenizer.
+            hollow: leaves the weights in their files, see `phi3v.model.slices`.
 
         Raises:
             UserError: something is missing, damaged or does not fit together.
@@ -73,8 +78,11 @@ class Checkpoint:
         config = _config(self.path, where)
         processor = self._processor(where)
         _check_fit(self.path, config, processor)
-        model = self._model(where, config, dtype)
-        return ready(Loaded(model, processor), self.gradient_checkpointing)
+        if hollow:
+            loaded = self._hollow(where, config, dtype, processor)
+        else:
+            loaded = Loaded(self._model(where, config, dtype), processor)
+        return ready(loaded, self.gradient_checkpointing)
 
     def _where(self) -> dict[str, Any]:
         folder = Path(self.path).expanduser()
@@ -126,6 +134,28 @@ class Checkpoint:
                     f"{self.path}: {len(keys)} {problem} weights, the first is {keys[0]}"
                 )
         return model
+
+
+    def _hollow(
+        self,
+        where: dict[str, Any],
+        config: Phi3VConfig,
+        dtype: torch.dtype,
+        processor: Phi3VProcessor,
+    ) -> Loaded:
+        what = f"{self.path}: weights"
+        folder = where["pretrained_model_name_or_path"]
+        if "revision" in where:  # of a hub id
+            folder = _load(
+                snapshot_download, {}, what,
+                repo_id=folder, revision=where["revision"], allow_patterns=["*.safetensors"],
+            )  # fmt: skip
+        weights: WeightFiles = _load(WeightFiles, {"folder": Path(folder)}, what)
+        config._attn_implementation = self.attn_implementation
+        model = hollow_model(config, dtype)
+        weights.check(model)
+        model.generation_config = GenerationConfig.from_model_config(config)
+        return Loaded(model, processor, weights)
 
 
 def _load(loader: Callable[..., Any], where: dict[str, Any], what: str, **options: Any) -> Any:

@@ -14,6 +14,7 @@ from transformers.utils import logging
 from phi3v.errors import UserError
 from phi3v.model.modeling import Phi3VForCausalLM
 from phi3v.model.processing import Phi3VProcessor
+from phi3v.model.slices import WeightFiles
 
 Texts = Callable[[], Iterable[str]]
 DTYPES = ("float32", "bfloat16", "float16")
@@ -22,10 +23,15 @@ ATTENTIONS = ("sdpa", "eager", "flash_attention_2", "flex_attention")
 
 @dataclass
 class Loaded:
-    """A model and the processor that belongs to it."""
+    """A model and the processor that belongs to it.
+
+    Attributes:
+        weights: Where the model has none yet, what is to be read into it once it is divided.
+    """
 
     model: Phi3VForCausalLM
     processor: Phi3VProcessor
+    weights: WeightFiles | None = None
 
     def save(self, folder: str | Path) -> None:
         """Writes a folder that `Checkpoint` loads, in the published layout."""

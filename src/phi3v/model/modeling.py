@@ -93,6 +93,9 @@ class Phi3VModel(Phi3VPreTrainedModel):
         self.norm = Phi3RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.rotary_emb = Phi3RotaryEmbedding(config=config)
         self.gradient_checkpointing = False
+        # True sends a blank crop through the picture side where a batch has no picture: what
+        # processes share there, gradients or the weights themselves, takes part in every pass.
+        self.always_looks = False
         self.post_init()
 
     @merge_with_config_defaults  # type: ignore[untyped-decorator]
@@ -134,6 +137,8 @@ class Phi3VModel(Phi3VPreTrainedModel):
             raise ValueError("give exactly one of input_ids and inputs_embeds")
         if input_ids is None and pixel_values is not None:
             raise ValueError("pixel_values needs input_ids: their negative ids say where it goes")
+        if self.always_looks and _begins(past_key_values) and not _any(pixel_values):
+            hidden = hidden + 0.0 * self.vision_embed_tokens.blank_tokens().sum()
         if position_ids is None:
             past = past_key_values.get_seq_length() if past_key_values is not None else 0
             positions = torch.arange(hidden.shape[1], device=hidden.device) + past
@@ -186,7 +191,7 @@ class Phi3VModel(Phi3VPreTrainedModel):
             ValueError: pictures and placeholders do not match.
         """
         embeds: Tensor = self.embed_tokens(input_ids.clamp(min=0))
-        if pixel_values is None or len(pixel_values) == 0:
+        if not _any(pixel_values):
             if not is_torchdynamo_compiling() and bool((input_ids < 0).any()):
                 raise ValueError(
                     "input_ids holds placeholders of pictures, and pixel_values is missing"
@@ -202,6 +207,15 @@ class Phi3VModel(Phi3VPreTrainedModel):
         if image_sizes is None:
             raise ValueError("pixel_values came without image_sizes")
         return find_pictures(input_ids, self.vision_embed_tokens.count_tokens(image_sizes))
+
+
+def _any(pixel_values: Tensor | None) -> bool:
+    return pixel_values is not None and len(pixel_values) > 0
+
+
+def _begins(cache: Cache | None) -> bool:
+    """Whether nothing came before: a generated token's pass follows one that saw the pictures."""
+    return cache is None or cache.get_seq_length() == 0
 
 
 class Phi3VForCausalLM(Phi3VPreTrainedModel, PictureGenerationMixin):

@@ -6,6 +6,15 @@ PARTS = ("decoder", "projector", "vision")
 _VISION = "model.vision_embed_tokens."
 
 
+def published_name(parameter_name: str) -> str:
+    """The name that a weight of the base has in a published checkpoint.
+
+    Args:
+        parameter_name: dotted name, as it is or in a model with a PEFT adapter.
+    """
+    return parameter_name.removeprefix("base_model.model.").replace(".base_layer.", ".")
+
+
 def part_of(parameter_name: str) -> str:
     """The part a parameter or module belongs to: "decoder", "projector" or "vision".
 

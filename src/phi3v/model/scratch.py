@@ -56,11 +56,12 @@ class Scratch:
     gradient_checkpointing: bool = False
     learning_rate: dict[str, float] = field(default_factory=dict)
 
-    def load(self, texts: Texts | None = None) -> Loaded:
+    def load(self, texts: Texts | None = None, hollow: bool = False) -> Loaded:
         """Trains the tokenizer and draws the weights.
 
         Args:
             texts: called once; what it yields is what the vocabulary is learnt from.
+            hollow: not used: there are no files that could be read later.
 
         Raises:
             UserError: there are no texts, or the configuration is wrong.

@@ -165,6 +165,12 @@ class VisionEmbedding(nn.Module):
         projected = self.img_projection(torch.cat(tokens))
         return list(projected.split([len(t) for t in tokens]))
 
+    def blank_tokens(self) -> Tensor:
+        """The tokens of the smallest picture, (tokens, hidden_size), without a look at a memory."""
+        side = self.crop_size
+        crops = self.glb_GN.new_zeros(2, 3, side, side)
+        return self._tokens([crops], [(1, 1)])[0]
+
     def count_tokens(self, image_sizes: Tensor) -> list[int]:
         """Image tokens of every picture with the padded sizes `image_sizes` (pictures, 2)."""
         return [

@@ -44,7 +44,10 @@ class Pieces:
 
 
 def build(
-    cfg: DictConfig, run: RunDirectory | None = None, splits_file: Path | None = None
+    cfg: DictConfig,
+    run: RunDirectory | None = None,
+    splits_file: Path | None = None,
+    hollow: bool = False,
 ) -> Pieces:
     """Loads data and base model.
 
@@ -53,6 +56,7 @@ def build(
         run: A run to be evaluated; where it trained a whole model, that one is loaded, with the
             tokenizer that it was trained with.
         splits_file: Takes the splits from there instead of making them.
+        hollow: Leaves the weights in their files, to be read by a model that will be divided.
 
     Raises:
         UserError: For whatever is wrong with configuration, data or model.
@@ -61,10 +65,11 @@ def build(
     source: Source = LoadedOnce(cast(Source, instantiate_source(cfg.data)))
     source.load(task)  # before the model: mistakes in the data are told first
 
-    def reload() -> Loaded:
-        return cast(Loaded, instantiate(cfg.model).load(lambda: _texts(source, task)))
+    def load(hollow: bool = False) -> Loaded:
+        model = instantiate(cfg.model)
+        return cast(Loaded, model.load(lambda: _texts(source, task), hollow=hollow))
 
-    loaded = _trained_whole(cfg, run) if run and run.model.is_dir() else reload()
+    loaded = _trained_whole(cfg, run) if run and run.model.is_dir() else load(hollow)
     context = int(loaded.model.config.max_position_embeddings)
     if cfg.data.max_length > context:
         raise UserError(
@@ -80,7 +85,7 @@ def build(
             "the longest answer has %d tokens, and generated ones are cut after max_new_tokens=%d:"
             " set max_new_tokens=%d", longest, cfg.max_new_tokens, longest,
         )  # fmt: skip
-    return Pieces(task, data, loaded, reload)
+    return Pieces(task, data, loaded, load)
 
 
 def _texts(source: Source, task: Task) -> Iterator[str]:

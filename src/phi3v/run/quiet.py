@@ -11,6 +11,7 @@ _CHATTER = (
     ".*does not have many workers.*",
     ".*The number of training batches .* is smaller than the logging interval.*",
     ".*Checkpoint directory .* exists and is not empty.*",
+    ".*It is recommended to use `self.log.*sync_dist=True.*",  # these metrics know of all ranks
     ".*anonymous setting has no effect.*",
 )
 

@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from omegaconf import DictConfig
 from torch import distributed, nn
 
-from phi3v.adapter import Adapter, load_trained_state, save_adapter
+from phi3v.adapter import Adapter, load_trained_state, save_adapter, trained_state
 from phi3v.config import instantiate, public_config, save_config
 from phi3v.config.containers import dotted_keys, value_at
 from phi3v.data.splits import save_splits
@@ -42,6 +42,7 @@ from phi3v.training import (
     FineTuning,
     Interruption,
     RankGuard,
+    ShardedStrategy,
     StepMetrics,
     read_weights,
 )
@@ -79,7 +80,12 @@ def train(cfg: DictConfig) -> float | None:
     check_monitored(cfg, task, callbacks)
 
     # The examples that the run was begun with keep their places.
-    pieces = build(cfg, splits_file=run.splits if begun.checkpoint else None)
+    divided = isinstance(trainer.strategy, ShardedStrategy)
+    pieces = build(
+        cfg,
+        splits_file=run.splits if begun.checkpoint else None,
+        hollow=divided and not adapter.reads_weights,
+    )
     check_splits(pieces)
     pieces.data.trainer = trainer  # which decides how many batches an epoch has on this rank
     check_intervals(cfg, pieces)
@@ -88,7 +94,8 @@ def train(cfg: DictConfig) -> float | None:
     log.info(plan(trainer, pieces.data))
 
     model = adapter.attach(pieces.loaded.model)
-    remember_pictures(model, cfg.model.get("vision_cache_gib", 0))
+    if not divided:  # all processes of a divided model have to look at the same time
+        remember_pictures(model, cfg.model.get("vision_cache_gib", 0))
     module = FineTuning(
         model,
         pieces.loaded.processor,
@@ -99,6 +106,7 @@ def train(cfg: DictConfig) -> float | None:
         max_new_tokens=cfg.max_new_tokens,
         seed=cfg.seed,
         max_skipped_steps=cfg.max_skipped_steps,
+        weights=pieces.loaded.weights,
     )
     loggers = trainer.loggers = make_loggers(cfg, run, begun.step)
     device = trainer.strategy.root_device
@@ -112,11 +120,15 @@ def train(cfg: DictConfig) -> float | None:
         # The training was shorter than the way to its first validation.
         trainer.validate(module, datamodule=pieces.data, verbose=False)
         validated = _validated_last(trainer)
-    first = trainer.is_global_zero
+    first, trained = trainer.is_global_zero, trained_state(model) if divided else {}
     leave_group()
     if not first:
         return None
 
+    if divided:  # the first process goes on alone, with a whole model
+        model = adapter.attach(pieces.reload().model)
+        load_trained_state(model, trained)
+        remember_pictures(model, cfg.model.get("vision_cache_gib", 0))
     use_best(model, callbacks)
     model.to(device)
     kept = keep_model(adapter, model, pieces, run)

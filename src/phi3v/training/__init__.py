@@ -14,6 +14,7 @@ from phi3v.training.generation import generate_answers
 from phi3v.training.loss import supervised_loss
 from phi3v.training.metrics_csv import StepMetrics
 from phi3v.training.module import FineTuning, Prediction, read_weights
+from phi3v.training.sharded_strategy import ShardedStrategy
 
 __all__ = [
     "BestCheckpoint",
@@ -24,6 +25,7 @@ __all__ = [
     "Prediction",
     "RankGuard",
     "SampleTable",
+    "ShardedStrategy",
     "StepLines",
     "StepMetrics",
     "TrainablePartsTable",

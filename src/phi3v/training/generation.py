@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
-from phi3v.model import Phi3VProcessor
+from phi3v.model import Phi3VForCausalLM, Phi3VProcessor
 from phi3v.training.loss import base_of
+from phi3v.training.sharding import is_sharded
 
 
 @torch.no_grad()
@@ -58,16 +59,33 @@ def _greedy(
     pictures = {
         name: batch[name] for name in ("pixel_values", "image_sizes") if batch.get(name) is not None
     }
+    base = base_of(model)
+    # Ranks that share the weights take the same number of passes, and all of them look at pictures
+    # in the same ones.
+    together = is_sharded(model)
     # transformers types `generate` for its own classes; ours has it by inheritance.
-    generate: Callable[..., Tensor] = getattr(base_of(model), "generate")  # noqa: B009
+    generate: Callable[..., Tensor] = getattr(base, "generate")  # noqa: B009
     out = generate(
         input_ids=prompt,
         attention_mask=batch[f"{prefix}attention_mask"],
         max_new_tokens=max_new_tokens,
         do_sample=False,
-        use_cache=True,
+        use_cache=not (together and _outgrows_short_rope(base, prompt, max_new_tokens)),
+        synced_gpus=together,
         eos_token_id=list(processor.end_of_turn_ids),
         pad_token_id=processor.tokenizer.pad_token_id,
         **pictures,
     )
     return out[:, prompt.shape[1] :]
+
+
+def _outgrows_short_rope(base: Phi3VForCausalLM, prompt: Tensor, max_new_tokens: int) -> bool:
+    """Whether the answer of any rank may pass the length at which a prompt runs once more.
+
+    A rank that did so alone would look at its pictures while the others write on.
+    """
+    if not base.config.switches_rope:
+        return False
+    longest = torch.tensor(prompt.shape[1] + max_new_tokens, device=prompt.device)
+    distributed.all_reduce(longest, distributed.ReduceOp.MAX)
+    return bool(longest > base.config.original_max_position_embeddings)

@@ -8,10 +8,8 @@ none of them would count.
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from peft import PeftModel
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 from torch.nn import functional
 
 from phi3v.model import Phi3VForCausalLM
@@ -53,26 +51,4 @@ def supervised_loss(model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor,
     ).last_hidden_state
     logits = base.lm_head(hidden[:, :-1][wanted])
     total: Tensor = functional.cross_entropy(logits.float(), targets[wanted], reduction="sum")
-    if batch.get("pixel_values") is None and _picture_side_takes_part(base):
-        total = total + 0.0 * _blank_tokens(base).sum()
     return total, count
-
-
-def _picture_side_takes_part(base: Phi3VForCausalLM) -> bool:
-    """Whether every rank has to go through the picture side, also without a picture of its own.
-
-    What trains there has to get a gradient on every rank, and where its weights are divided over
-    the ranks, each of them has to help the others put them together.
-    """
-    parameters = base.model.vision_embed_tokens.parameters()
-    return any(p.requires_grad or isinstance(p, DTensor) for p in parameters)
-
-
-def _blank_tokens(base: Phi3VForCausalLM) -> Tensor:
-    """The tokens of one blank crop."""
-    vision = base.model.vision_embed_tokens
-    weight = next(vision.parameters())
-    side = vision.crop_size
-    pixels = torch.zeros(1, 2, 3, side, side, dtype=weight.dtype, device=weight.device)
-    tokens: Tensor = vision(pixels, torch.tensor([[side, side]]))[0]
-    return tokens

@@ -19,7 +19,6 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, distributed, nn
-from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from phi3v.adapter import trained_state
@@ -27,12 +26,15 @@ from phi3v.adapter.state import check_same_tensors
 from phi3v.errors import UserError
 from phi3v.metric import FieldMetrics
 from phi3v.model import Phi3VProcessor
+from phi3v.model.divided import whole
+from phi3v.model.slices import WeightFiles
 from phi3v.optim import OptimizerBuilder, SchedulerBuilder
 from phi3v.task import Task
 from phi3v.training.generation import generate_answers
-from phi3v.training.loss import supervised_loss
+from phi3v.training.loss import base_of, supervised_loss
 from phi3v.training.non_finite import NonFiniteSteps
 from phi3v.training.progress import rewind_to_step
+from phi3v.training.sharding import is_sharded, shard
 
 PREFIX = "model."  # of the trained tensors' names in a checkpoint: this module's attribute
 
@@ -60,6 +62,7 @@ class FineTuning(LightningModule):
         seed: Of the noise in training, that is of dropout.
         max_skipped_steps: So many steps whose loss or gradient is not finite are left out before
             the next one stops the training.
+        weights: Of a base that was built without any; read when the model has been divided.
     """
 
     _step: Tensor
@@ -75,6 +78,7 @@ class FineTuning(LightningModule):
         max_new_tokens: int = 64,
         seed: int = 0,
         max_skipped_steps: int = 0,
+        weights: WeightFiles | None = None,
     ) -> None:
         super().__init__()
         # Loaded models come in evaluation mode and Lightning keeps modes as it finds them.
@@ -87,12 +91,36 @@ class FineTuning(LightningModule):
         self.max_new_tokens = max_new_tokens
         self.seed = seed
         self.non_finite = NonFiniteSteps(max_skipped_steps)
+        self.weights = weights
         self.predictions: list[Prediction] = []
         # Of the step that is being gathered, on this rank.
         self._ids: list[str] = []
         # Of the step that is being gathered: loss, supervised tokens, examples, tokens.
         self.register_buffer("_step", torch.zeros(4), persistent=False)
         self.strict_loading = False  # the base is not in a checkpoint; on_load_checkpoint is strict
+
+    def configure_model(self) -> None:
+        """Divide the model over the processes where the strategy asks for it, and fill it.
+
+        Lightning calls this again before a validation.
+        """
+        mesh = self.device_mesh
+        if mesh is None or is_sharded(self.model):
+            return
+        if self.weights:
+            self.weights.vacate(self.model)
+        strategy: Any = self.trainer.strategy
+        shard(self.model, mesh["data_parallel"], strategy.cpu_offload)
+        if self.weights:
+            device = torch.device("cpu") if strategy.cpu_offload else self.device
+            self.weights.read_into(self.model, device)
+
+    def on_fit_start(self) -> None:
+        """Let every rank go through the picture side where ranks have something to share there."""
+        base = base_of(self.model)
+        side = base.model.vision_embed_tokens
+        trains = any(parameter.requires_grad for parameter in side.parameters())
+        base.model.always_looks = trains or is_sharded(self.model)
 
     def on_train_batch_start(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Draw dropout's noise from the place in the training alone, and keep count of it.
@@ -227,8 +255,8 @@ class FineTuning(LightningModule):
 
 
 def _total_norm(gradients: list[Tensor]) -> Tensor:
-    norm = nn.utils.get_total_norm(gradients)
-    return norm.full_tensor() if isinstance(norm, DTensor) else norm
+    norm: Tensor = whole(nn.utils.get_total_norm(gradients))
+    return norm
 
 
 def weights_in(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:

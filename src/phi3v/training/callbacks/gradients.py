@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 
 from phi3v.errors import UserError
+from phi3v.model.divided import whole
 from phi3v.model.parts import part_of
 from phi3v.training.module import FineTuning
 
@@ -67,7 +68,7 @@ class GradientCheck(Callback):
         for name, parameter in module.model.named_parameters():
             if parameter.requires_grad and parameter.grad is not None:
                 part = part_of(name)
-                moved[part] = moved.get(part, False) or bool(parameter.grad.any())
+                moved[part] = bool(whole(parameter.grad).any()) or moved.get(part, False)
         looked_at = [part for part in moved if self._saw_picture or part == "decoder"]
         return [part for part in looked_at if not moved[part]]
 

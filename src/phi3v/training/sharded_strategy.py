@@ -1,0 +1,90 @@
+"""Lightning's strategy for a divided model, with checkpoints that hold what trains and no base.
+
+    trainer:
+      strategy: {_target_: phi3v.training.ShardedStrategy}
+
+Checkpoints are the same files that every other strategy writes and reads.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.strategies import ModelParallelStrategy
+from torch import Tensor
+from torch.optim import Optimizer
+
+from phi3v.adapter import load_trained_state
+from phi3v.model.divided import divided_like, whole
+from phi3v.training.module import FineTuning, weights_in
+
+
+class ShardedStrategy(ModelParallelStrategy):
+    """FSDP2 over all processes, with checkpoints that hold what trains and nothing else.
+
+    Args:
+        cpu_offload: Keeps weights, gradients and the optimizer's state in the memory of the CPU.
+    """
+
+    def __init__(self, cpu_offload: bool = False) -> None:
+        super().__init__(save_distributed_checkpoint=False)
+        self.cpu_offload = cpu_offload
+
+    @property
+    def lightning_restore_optimizer(self) -> bool:
+        """True: checkpoints hold the optimizer's state as every other strategy's do."""
+        return True
+
+    def setup_environment(self) -> None:
+        """Divide over all processes: Lightning's "auto" would not divide on one node at all."""
+        self._data_parallel_size = self.num_nodes * self.num_processes
+        self._tensor_parallel_size = 1
+        super().setup_environment()
+
+    def model_to_device(self) -> None:
+        """Leave an offloaded model where it is."""
+        if not self.cpu_offload:
+            super().model_to_device()
+
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        """Nothing: the module adds what trains; the stock strategy would put the base together."""
+        return {}
+
+    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
+        """The optimizer's own state, put together; as without a division."""
+        state = optimizer.state_dict()
+        tensors = {
+            number: {name: whole(value) for name, value in values.items()}
+            for number, values in state["state"].items()
+        }
+        return {**state, "state": tensors}
+
+    def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> Any:
+        """Read the file; every process takes its slices out of it afterwards."""
+        return self.checkpoint_io.load_checkpoint(
+            checkpoint_path, map_location="cpu", weights_only=weights_only
+        )
+
+    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+        """Take up what trains; the module has held its names and shapes to the model's."""
+        assert isinstance(self.lightning_module, FineTuning)
+        load_trained_state(self.lightning_module.model, weights_in(checkpoint))
+
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        """Take up the optimizer's state."""
+        for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            tensors = {
+                number: _sliced(values, parameters[number])
+                for number, values in state["state"].items()
+            }
+            optimizer.load_state_dict({**state, "state": tensors})
+
+
+def _sliced(values: Mapping[str, Any], parameter: Tensor) -> dict[str, Any]:
+    return {
+        name: divided_like(parameter, value)
+        if isinstance(value, Tensor) and value.shape == parameter.shape
+        else value
+        for name, value in values.items()
+    }
