@@ -135,7 +135,6 @@ class Checkpoint:
                 )
         return model
 
-
     def _hollow(
         self,
         where: dict[str, Any],

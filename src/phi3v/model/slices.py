@@ -74,7 +74,9 @@ class WeightFiles:
         problems = {
             "missing": own.keys() - self._shapes.keys(),
             "unexpected": self._shapes.keys() - own.keys(),
-            "mismatched": {n for n in own.keys() & self._shapes.keys() if own[n] != self._shapes[n]},
+            "mismatched": {
+                n for n in own.keys() & self._shapes.keys() if own[n] != self._shapes[n]
+            },
         }
         for problem, names in problems.items():
             if names:
@@ -85,7 +87,9 @@ class WeightFiles:
     def vacate(self, model: nn.Module) -> None:
         """Take a hollow model's weights to the meta device, where a model can be divided."""
         for name, parameter in list(self._weights(model)):
-            _replace(model, name, torch.empty(parameter.shape, dtype=parameter.dtype, device="meta"))
+            _replace(
+                model, name, torch.empty(parameter.shape, dtype=parameter.dtype, device="meta")
+            )
 
     def read_into(self, model: nn.Module, device: torch.device) -> None:
         """Give the weights on the meta device memory, and read what this process keeps of them.
@@ -98,7 +102,9 @@ class WeightFiles:
         model._apply(lambda t: torch.empty_like(t, device=device) if t.is_meta else t.to(device))
         target = {published_name(name): weight.detach() for name, weight in self._weights(model)}
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*assuming the intent is to load in a single")
+            warnings.filterwarnings(
+                "ignore", message=".*assuming the intent is to load in a single"
+            )
             load(target, storage_reader=HuggingFaceStorageReader(str(self.folder)))
 
     def _weights(self, model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:

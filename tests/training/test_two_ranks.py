@@ -1,0 +1,81 @@
+"""Two processes train what one trains, also where some of their rows have no picture."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+from small_model import CONFIG
+
+from phi3v.model import Scratch
+
+pytestmark = pytest.mark.slow
+
+SCRIPT = Path(__file__).parents[1] / "support" / "mixed_training.py"
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A folder with a small model whose weights are far enough from zero to write something."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    config = {**CONFIG, "initializer_range": 0.1}
+    loaded = Scratch(config=config, vocab_size=420, num_crops=2, seed=3).load(
+        lambda: ["red green blue", "Which?"] * 3
+    )
+    loaded.save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def train(checkpoint, tmp_path_factory):
+    """Runs the script to its end, at most once for the same words; all of its processes end."""
+    done = {}
+
+    def run(*words):
+        if words not in done:
+            result = tmp_path_factory.mktemp("result") / "told.json"
+            process = subprocess.Popen(
+                [sys.executable, SCRIPT, checkpoint, result, *words],
+                env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True,
+                stderr=subprocess.PIPE, text=True,
+            )  # fmt: skip
+            try:
+                _, err = process.communicate(timeout=180)
+            finally:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+            assert process.returncode == 0, err[-3000:]
+            done[words] = json.loads(result.read_text()), torch.load(result.with_suffix(".pt"))
+        return done[words]
+
+    return run
+
+
+@pytest.mark.parametrize("words", [("auto", "1", "2"), ("ddp", "2"), ("fsdp", "2")])
+def test_the_same_training_with_rows_without_pictures(train, words):
+    alone, weights = train("auto", "1")
+    told, other = train(*words)
+    assert len(told["losses"]) == 10
+    assert told["losses"] == pytest.approx(alone["losses"], abs=1e-5)
+    assert other.keys() == weights.keys()
+    for name, tensor in weights.items():
+        torch.testing.assert_close(other[name], tensor, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("words", [("ddp", "2"), ("fsdp", "2")])
+def test_the_same_answers_wherever_they_are_generated(train, words):
+    alone, _ = train("auto", "1")
+    assert len(set(alone["answers"].values())) > 1
+    told, _ = train(*words)
+    assert told["answers"] == alone["answers"]
+    assert told["accuracy"] == alone["accuracy"]
+
+
+def test_each_process_keeps_half_of_a_divided_model(train):
+    told, _ = train("fsdp", "2")
+    assert 0.5 <= told["kept"] / told["all"] < 0.52
