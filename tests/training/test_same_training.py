@@ -193,7 +193,21 @@ def test_a_validation_within_the_epoch_is_not_lost(run, tmp_path):
     assert all(torch.equal(rest_weights[name], tensor) for name, tensor in weights.items())
 
 
-def test_a_checkpoint_of_another_division_is_refused(run, tmp_path):
-    run("first", keep=LastCheckpoint(tmp_path))
+@pytest.mark.parametrize(("before", "now"), [(1, 2), (2, 1), (3, 2)])
+@pytest.mark.parametrize("step", [1, 3, 4])
+def test_a_training_goes_on_with_other_micro_batches(run, tmp_path, step, before, now):
+    steps, weights = run("whole")
+    stop = {"stop": Signal(step, signal.SIGTERM), "keep": LastCheckpoint(tmp_path)}
+    run("first", 6 // before, before, ends=SystemExit, **stop)
+    rest, rest_weights = run("rest", 6 // now, now, resume=tmp_path / "last.ckpt")
+    assert [row[:2] for row in rest] == [row[:2] for row in steps[step:]]
+    for (_, _, loss), (_, _, other) in zip(steps[step:], rest, strict=True):
+        assert float(other) == pytest.approx(float(loss), abs=1e-5)
+    for name, tensor in weights.items():
+        torch.testing.assert_close(rest_weights[name], tensor, atol=1e-5, rtol=0)
+
+
+def test_with_dropout_a_checkpoint_of_another_division_is_refused(run, tmp_path):
+    run("first", dropout=0.1, keep=LastCheckpoint(tmp_path))
     with pytest.raises(UserError, match=r"1 micro-batches a step, this one has 1 and 2"):
-        run("other", batch_size=3, accumulate=2, resume=tmp_path / "last.ckpt")
+        run("other", 3, 2, dropout=0.1, resume=tmp_path / "last.ckpt")

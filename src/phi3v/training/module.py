@@ -231,20 +231,27 @@ class FineTuning(LightningModule):
         checkpoint["layout"] = self._layout()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint that does not hold exactly what trains here, or not the same way.
-
-        Lightning counts micro-batches: it would take another number of them for another place.
-        """
+        """Refuse a checkpoint that does not hold exactly what trains here, or not the same way."""
         state = weights_in(checkpoint)
         check_same_tensors(trained_state(self.model), state, "the checkpoint's weights")
         before, now = checkpoint["layout"], self._layout()
-        if before != now:
+        if before != now and self._drops_out():
+            # Drawn for each micro-batch of each process, the noise would be another one.
             raise UserError(
                 f"the checkpoint is of a training on {before['devices']} devices with "
                 f"{before['micro_batches']} micro-batches a step, this one has {now['devices']} "
-                f"and {now['micro_batches']}: go on with as many, or start anew"
+                f"and {now['micro_batches']}: with dropout it would be another training; go on "
+                "with as many, or start anew"
             )
-        rewind_to_step(checkpoint["loops"]["fit_loop"], now["micro_batches"])
+        loop = checkpoint["loops"]["fit_loop"]
+        rewind_to_step(loop, before["micro_batches"], now["micro_batches"])
+
+    def _drops_out(self) -> bool:
+        """Whether anything in the model is dropped at random in training."""
+        layers = [one for one in self.model.modules() if isinstance(one, nn.Dropout)]
+        config = base_of(self.model).config
+        shares = [config.attention_dropout, config.clip.attention_dropout]
+        return any(layer.p > 0 for layer in layers) or any(share > 0 for share in shares)
 
     def _layout(self) -> dict[str, int]:
         trainer = self.trainer
