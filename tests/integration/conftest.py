@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,36 @@ def start(*words: str, cwd: Path, env: dict[str, str] | None = None) -> Finished
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     return Finished(process.returncode, out, err)
+
+
+@contextlib.contextmanager
+def running(
+    *words: str, cwd: Path, env: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """`python <words>` beside the test; whatever happens, it is ended with its children."""
+    with subprocess.Popen(
+        [sys.executable, *words],
+        cwd=cwd, env={**os.environ, **(env or {})}, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A shell that started these tests in the background has it ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:  # fmt: skip
+        try:
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def read_until(process: subprocess.Popen[str], beginning: str) -> None:
+    """Waits for a line of the program's output."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith(beginning):
+            return
+    raise AssertionError(
+        f"it ended before {beginning!r}: {process.stderr and process.stderr.read()}"
+    )
 
 
 @pytest.fixture(scope="session")

@@ -3,10 +3,7 @@
 import json
 import os
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,36 +11,15 @@ import pytest
 import torch
 from PIL import Image
 
-from .conftest import ROOT, SMALL
+from .conftest import ROOT, SMALL, read_until, running
 
 pytestmark = pytest.mark.slow
 
 
-@contextmanager
-def started(cache: Path, folder: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
+def started(cache: Path, folder: Path, *words: str) -> AbstractContextManager[Any]:
     """A training that goes on until somebody ends it; whatever happens, it is ended here."""
-    with subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), *SMALL, "trainer.max_epochs=500", *words],
-        cwd=folder, env={**os.environ, "PHI3V_CACHE": str(cache)}, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        # A shell that started these tests in the background has it ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    ) as process:  # fmt: skip
-        try:
-            yield process
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-
-
-def read_until(process: subprocess.Popen[str], beginning: str) -> None:
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith(beginning):
-            return
-    raise AssertionError(
-        f"it ended before {beginning!r}: {process.stderr and process.stderr.read()}"
-    )
+    words = (str(ROOT / "train.py"), *SMALL, "trainer.max_epochs=500", *words)
+    return running(*words, cwd=folder, env={"PHI3V_CACHE": str(cache)})
 
 
 @pytest.mark.parametrize(

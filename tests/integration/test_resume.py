@@ -2,13 +2,14 @@
 
 import csv
 import os
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
 
-from .conftest import SMALL
-from .test_endings import read_until, started
+from .conftest import SMALL, read_until
+from .test_endings import started
 
 pytestmark = pytest.mark.slow
 
@@ -28,19 +29,26 @@ def whole(program):
     return done.run
 
 
-@pytest.fixture
-def begun(cache, workplace, tmp_path) -> Path:
+@pytest.fixture(scope="module")
+def interrupted(cache, tmp_path_factory) -> Path:
     """The directory of a run that was told to end after a few steps."""
-    with started(cache, tmp_path, *WORDS, "hydra.run.dir=begun") as process:
+    folder = tmp_path_factory.mktemp("interrupted")
+    with started(cache, folder, *WORDS, "hydra.run.dir=begun") as process:
         read_until(process, "step 1/")
         os.killpg(process.pid, signal.SIGTERM)
         out, err = process.communicate(timeout=120)
     assert process.returncode == 143, err
     assert "run=" in err
-    run = tmp_path / "begun"
-    assert f"run: {out.strip().splitlines()[-1]}".endswith("begun")
+    run = folder / "begun"
+    assert out.strip().splitlines()[-1].endswith("begun")
     assert not (run / "metrics.json").exists()
     return run
+
+
+@pytest.fixture
+def begun(interrupted, tmp_path) -> Path:
+    """A copy of it, in another place."""
+    return Path(shutil.copytree(interrupted, tmp_path / "begun"))
 
 
 def assert_same(run: Path, whole: Path) -> None:

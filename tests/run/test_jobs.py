@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from phi3v.run.jobs import Outcome, clean_environment, is_first_process, job_command
+from phi3v.config.launchers import is_first_process
+from phi3v.run.jobs import Outcome, clean_environment, job_command
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """

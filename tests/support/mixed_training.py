@@ -98,10 +98,21 @@ class Record(Callback):
             self.losses.append(float(trainer.callback_metrics["train/loss"]))
 
 
-def main(checkpoint, result, strategy, processes, micro_batches="1", dtype="float32"):
+class Fail(Callback):
+    """Raises an error in the second step of one process."""
+
+    def __init__(self, rank):
+        self.rank = rank
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_rank == self.rank and trainer.global_step == 1:
+            raise ArithmeticError(f"failed on rank {self.rank}")
+
+
+def main(checkpoint, result, strategy, processes, micro_batches="1", fails="-1"):
     """Trains, and writes the result where this is the first process."""
     divided = strategy == "fsdp"
-    loaded = Checkpoint(checkpoint, dtype=dtype).load(hollow=divided)
+    loaded = Checkpoint(checkpoint).load(hollow=divided)
     torch.manual_seed(1)
     adapter = LoraAdapter(r=4, alpha=8, scope=["decoder", "projector", "vision"])
     module = FineTuning(
@@ -112,7 +123,7 @@ def main(checkpoint, result, strategy, processes, micro_batches="1", dtype="floa
     trainer = Trainer(
         accelerator="cpu", devices=int(processes), max_epochs=2, num_sanity_val_steps=0,
         strategy=ShardedStrategy() if divided else strategy, gradient_clip_val=0.5,
-        callbacks=[record, RankGuard({}), GradientCheck()], logger=False,
+        callbacks=[record, RankGuard({}), GradientCheck(), Fail(int(fails))], logger=False,
         enable_checkpointing=False, accumulate_grad_batches=int(micro_batches),
         enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
         default_root_dir=Path(result).parent,

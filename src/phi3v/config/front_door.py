@@ -19,6 +19,7 @@ from hydra.errors import HydraException
 from phi3v.config import resolvers
 from phi3v.config.composing import check_command_line
 from phi3v.config.help import help_page
+from phi3v.config.launchers import launched_job, launched_processes, launched_rank
 from phi3v.config.overrides import chosen, read_overrides, without_null
 from phi3v.config.resuming import is_finished, unfinished_run
 from phi3v.config.saving import base_on_run
@@ -52,6 +53,7 @@ def enter(program: Callable[[], Any], script: str, name: str) -> None:
         refuse(error)
     except HydraException as error:  # what is not put into better words anywhere
         refuse(UserError(str(error).strip().splitlines()[0]))
+    _join_others(arguments, name)
     # Flags first: Hydra's parser does not find overrides behind a flag that follows overrides.
     flags = list(sys.argv[1:])
     for word in given:
@@ -109,11 +111,29 @@ def _find_run(arguments: argparse.Namespace, plain: dict[str, Any]) -> None:
     """Give the directory of the latest unfinished run of the same training to this one."""
     given = [word.lstrip("+") for word in arguments.overrides]
     fixed = any(word.startswith(("hydra.run.dir=", "hydra.mode=")) for word in given)
-    if arguments.multirun or arguments.cfg or fixed:
+    if arguments.multirun or arguments.cfg or fixed or launched_job():
         return  # a sweep's jobs and a run with a directory of its own know where they are
     found = unfinished_run(Path(plain["paths"]["runs"]) / str(plain["name"]), plain)
     if found:
         arguments.overrides.append(_run_dir(str(found)))
+
+
+def _join_others(arguments: argparse.Namespace, name: str) -> None:
+    """Keep the processes of a launcher from writing into each other's files."""
+    if launched_processes() > 1 and arguments.multirun:
+        refuse(
+            UserError(
+                f"-m: {launched_processes()} processes were started, and each would do the whole"
+                f" sweep; start it with python {name}.py -m, its jobs start their own processes"
+            )
+        )
+    if rank := launched_rank():
+        # What they all say is on the screen once, from the first one.
+        arguments.overrides += [
+            "hydra.output_subdir=null",
+            f"hydra.job.name={name}_rank_{rank}",
+            "hydra.job_logging.root.handlers=[file]",
+        ]
 
 
 def _run_dir(folder: str) -> str:

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from omegaconf.basecontainer import BaseContainer
 
 import phi3v
+from phi3v.config.launchers import launched_job
 from phi3v.errors import UserError
 
 
@@ -25,6 +26,8 @@ def register() -> None:
         ("per_device", per_device),
         ("accumulation", accumulation),
         ("repository", repository),
+        ("launched_job", lambda otherwise: launched_job() or otherwise),
+        ("is_launched", lambda: launched_job() is not None),
     ):
         OmegaConf.register_new_resolver(name, function, replace=True)
 

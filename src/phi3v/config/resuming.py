@@ -39,7 +39,8 @@ def unfinished_run(folder: Path, plain: Mapping[str, Any]) -> Path | None:
         folder: Holds the runs of one experiment.
         plain: The configuration of the training that is to go on.
     """
-    for file in sorted(folder.glob(f"*/{FILE}"), reverse=True):
+    files = sorted(folder.glob(f"*/{FILE}"), key=lambda file: file.stat().st_mtime, reverse=True)
+    for file in files:
         if (file.parent / LAST).is_file() and not is_finished(file.parent):
             try:
                 saved = load_config(file.parent)

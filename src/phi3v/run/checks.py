@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from omegaconf import DictConfig
 
 from phi3v.config import instantiate
+from phi3v.config.launchers import launched_processes
 from phi3v.errors import UserError
 from phi3v.run.assembly import Pieces
 from phi3v.task import Task
@@ -35,7 +36,17 @@ def make_trainer(cfg: DictConfig, callbacks: list[Any]) -> lightning.Trainer:
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"trainer: {reason[:300]} (trainer=cpu runs on any machine)") from error
+    started, planned = launched_processes(), cfg.trainer.num_nodes * _count(cfg.trainer.devices)
+    if started not in (1, planned):
+        raise UserError(
+            f"{started} processes were started, and trainer.devices={cfg.trainer.devices} with "
+            f"trainer.num_nodes={cfg.trainer.num_nodes} makes {planned}: give numbers that fit"
+        )
     return trainer
+
+
+def _count(devices: Any) -> int:
+    return devices if isinstance(devices, int) else len(devices)
 
 
 def check_numbers(cfg: DictConfig) -> None:

@@ -31,6 +31,7 @@ from omegaconf import DictConfig
 
 from phi3v.config import load_config, public_config
 from phi3v.config.front_door import refuse
+from phi3v.config.launchers import is_first_process
 from phi3v.config.resuming import first_difference
 from phi3v.config.saving import FILE as CONFIG
 from phi3v.errors import UserError
@@ -175,15 +176,6 @@ def _end(folder: Path, outcome: Outcome, log_text: str = "") -> None:
         # The screen shows the error by itself.
         if isinstance(handler, logging.FileHandler) and log_text:
             handler.handle(record)
-
-
-def is_first_process(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether this process is the first of its run, by what launchers put into the environment."""
-    ranks = (environment.get(name) for name in ("RANK", "SLURM_PROCID"))
-    rank = next((rank for rank in ranks if rank is not None), None)
-    if rank is not None:
-        return rank == "0"
-    return {environment.get("LOCAL_RANK", "0"), environment.get("NODE_RANK", "0")} == {"0"}
 
 
 def _elsewhere(folder: Path) -> float:

@@ -17,6 +17,7 @@ from torch import distributed, nn
 from phi3v.adapter import Adapter, load_trained_state, save_adapter, trained_state
 from phi3v.config import instantiate, public_config, save_config
 from phi3v.config.containers import dotted_keys, value_at
+from phi3v.config.launchers import is_first_process
 from phi3v.data.splits import save_splits
 from phi3v.metric import FieldMetrics
 from phi3v.run.assembly import Pieces, base_of, build, remember_pictures
@@ -64,9 +65,11 @@ def train(cfg: DictConfig) -> float | None:
     check_numbers(cfg)
     repeatable(cfg.seed)
     begun = take_up(cfg, run) if goes_on(cfg) else Begun()
-    if begun.checkpoint is None:
+    writes = is_first_process()
+    if writes and begun.checkpoint is None:
         save_config(cfg, run.path)
-    run.write_environment(environment(cfg.seed))
+    if writes:
+        run.write_environment(environment(cfg.seed))
 
     # What is cheap comes first: its mistakes are told before a large model is loaded.
     adapter = cast(Adapter, instantiate(cfg.adapter))
@@ -89,7 +92,8 @@ def train(cfg: DictConfig) -> float | None:
     check_splits(pieces)
     pieces.data.trainer = trainer  # which decides how many batches an epoch has on this rank
     check_intervals(cfg, pieces)
-    save_splits(pieces.data.splits, run.splits)
+    if writes:
+        save_splits(pieces.data.splits, run.splits)
     log.info(pieces.data.summary())
     log.info(plan(trainer, pieces.data))
 

@@ -250,7 +250,7 @@ class FineTuning(LightningModule):
         """Whether anything in the model is dropped at random in training."""
         layers = [one for one in self.model.modules() if isinstance(one, nn.Dropout)]
         config = base_of(self.model).config
-        shares = [config.attention_dropout, config.clip.attention_dropout]
+        shares = [float(one.attention_dropout or 0) for one in (config, config.clip)]
         return any(layer.p > 0 for layer in layers) or any(share > 0 for share in shares)
 
     def _layout(self) -> dict[str, int]:

@@ -1,0 +1,61 @@
+"""Processes that torchrun or SLURM starts: one run directory, and the rest of a run after a signal.
+
+tests/support/srun.py stands in for SLURM: it sets the same variables and passes signals on.
+"""
+
+import signal
+
+import pytest
+
+from .conftest import ROOT, SMALL, read_until, running, start
+from .test_resume import WEIGHTS, losses
+
+pytestmark = pytest.mark.slow
+
+WORDS = (
+    *(word for word in SMALL if word != "data.batch_size=8"),
+    "trainer.devices=2",
+    "trainer.strategy=ddp",
+)
+SRUN = (str(ROOT / "tests" / "support" / "srun.py"), "2", str(ROOT / "train.py"))
+TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node=2")
+
+
+@pytest.fixture
+def env(cache):
+    return {"PHI3V_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+
+
+def test_torchrun_makes_one_run(env, tmp_path) -> None:
+    done = start(*TORCHRUN, str(ROOT / "train.py"), *WORDS, cwd=tmp_path, env=env)
+    assert done.status == 0, done.err[-3000:]
+    run = tmp_path / done.run
+    assert run.name.startswith("torchrun-")
+    assert [one.name for one in run.parent.iterdir()] == [run.name]
+    assert len(losses(run)) == 6
+    assert done.out.count("data: drawn catalogue") == 1
+
+
+def test_another_number_of_processes_than_planned_is_refused(env, tmp_path) -> None:
+    done = start(*TORCHRUN, str(ROOT / "train.py"), *SMALL, cwd=tmp_path, env=env)
+    assert done.status != 0
+    assert "2 processes were started, and trainer.devices=1" in done.err
+
+
+def test_what_slurm_interrupts_goes_on_by_itself_when_slurm_starts_it_again(
+    env, tmp_path, program
+) -> None:
+    whole = program("train.py", *WORDS, fresh=True)
+    assert whole.status == 0, whole.err[-3000:]
+    with running(*SRUN, *WORDS, cwd=tmp_path, env=env) as process:
+        read_until(process, "step 1/")
+        process.send_signal(signal.SIGUSR1)
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGUSR1, err
+    again = start(*SRUN, *WORDS, cwd=tmp_path, env=env)
+    assert again.status == 0, again.err[-3000:]
+    assert "going on after step" in again.out
+    run = tmp_path / again.run
+    assert run.name == "slurm-4711-0"
+    assert losses(run) == losses(whole.run)
+    assert (run / WEIGHTS).read_bytes() == (whole.run / WEIGHTS).read_bytes()
