@@ -23,7 +23,9 @@ from phi3v.training import (
     TrainablePartsTable,
 )
 
-LINE = re.compile(r"step (\d+)/(\d+) loss \d+\.\d{3} lr \d\.\de[-+]\d\d [\d.e+]+ examples/s")
+LINE = re.compile(
+    r"step (\d+)/(\d+) loss \d+\.\d{3} lr \d\.\de[-+]\d\d [\d.e+]+ examples/s [\d.]+k? tokens/s"
+)
 
 
 @pytest.fixture

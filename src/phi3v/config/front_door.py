@@ -132,7 +132,7 @@ def _join_others(arguments: argparse.Namespace, name: str) -> None:
         arguments.overrides += [
             "hydra.output_subdir=null",
             f"hydra.job.name={name}_rank_{rank}",
-            "hydra.job_logging.root.handlers=[file]",
+            "+hydra.job_logging.handlers.console.level=ERROR",
         ]
 
 

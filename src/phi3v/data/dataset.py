@@ -5,6 +5,7 @@ dataset = ImageTextDataset(examples, encode)
 dataset[0].input_ids
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -81,6 +82,7 @@ class BatchLoader(DataLoader[Encoded]):
         super().__init__(dataset, batch_sampler=sampler, **options)
         self._plan = sampler
         self._given = 0
+        self.waited = 0.0  # seconds, for all batches so far
 
     def state_dict(self) -> dict[str, int]:
         """Returns how many steps of this epoch have been given out; none at its end."""
@@ -98,9 +100,12 @@ class BatchLoader(DataLoader[Encoded]):
         """
         self._given = self._plan.first
         try:
+            begun = time.perf_counter()
             for batch in super().__iter__():
+                self.waited += time.perf_counter() - begun
                 self._given += 1
                 yield batch
+                begun = time.perf_counter()
         except UserError as error:
             last = str(error).strip().splitlines()[-1]
             name = f"{UserError.__module__}.{UserError.__qualname__}: "

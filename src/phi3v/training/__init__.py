@@ -7,7 +7,9 @@ from phi3v.training.callbacks import (
     LastCheckpoint,
     RankGuard,
     SampleTable,
+    StallReport,
     StepLines,
+    Throughput,
     TrainablePartsTable,
 )
 from phi3v.training.generation import generate_answers
@@ -26,8 +28,10 @@ __all__ = [
     "RankGuard",
     "SampleTable",
     "ShardedStrategy",
+    "StallReport",
     "StepLines",
     "StepMetrics",
+    "Throughput",
     "TrainablePartsTable",
     "generate_answers",
     "read_weights",

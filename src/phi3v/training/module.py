@@ -35,6 +35,7 @@ from phi3v.training.loss import base_of, supervised_loss
 from phi3v.training.non_finite import NonFiniteSteps
 from phi3v.training.progress import rewind_to_step
 from phi3v.training.sharding import is_sharded, shard
+from phi3v.training.step_sums import StepSums
 
 PREFIX = "model."  # of the trained tensors' names in a checkpoint: this module's attribute
 
@@ -65,8 +66,6 @@ class FineTuning(LightningModule):
         weights: Of a base that was built without any; read when the model has been divided.
     """
 
-    _step: Tensor
-
     def __init__(
         self,
         model: nn.Module,
@@ -95,8 +94,7 @@ class FineTuning(LightningModule):
         self.predictions: list[Prediction] = []
         # Of the step that is being gathered, on this rank.
         self._ids: list[str] = []
-        # Of the step that is being gathered: loss, supervised tokens, examples, tokens.
-        self.register_buffer("_step", torch.zeros(4), persistent=False)
+        self.sums = StepSums(self.model)
         self.strict_loading = False  # the base is not in a checkpoint; on_load_checkpoint is strict
 
     def configure_model(self) -> None:
@@ -137,8 +135,7 @@ class FineTuning(LightningModule):
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """The summed loss of the batch's supervised tokens; see `on_before_optimizer_step`."""
         total, count = supervised_loss(self.model, batch)
-        rows, tokens = len(batch["ids"]), int(batch["attention_mask"].sum())
-        self._step += torch.stack([total.detach(), *total.new_tensor([count, rows, tokens])])
+        self.sums.add(batch, total, count)
         self._ids += batch["ids"]
         return total
 
@@ -149,20 +146,20 @@ class FineTuning(LightningModule):
         its micro-batch, so that the training would depend on where it runs. Here the sum over all
         of them is divided once, by the number of tokens that all of them have.
         """
-        total, count, rows, tokens = self._over_ranks(self._step).tolist()
-        self._step.zero_()
-        if count == 0:
+        step = self.sums.take(self.trainer.strategy)
+        if step.supervised == 0:
             raise ValueError("no supervised token in the whole step")
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         # Lightning has divided by the micro-batches, the strategy by the ranks.
         parts = self.trainer.accumulate_grad_batches * self.trainer.world_size
         for gradient in gradients:
-            gradient.mul_(parts / count)
-        norm = _total_norm(gradients)
-        self._keep_finite(total / count, float(norm))
+            gradient.mul_(parts / step.supervised)
+        norm, loss = float(_total_norm(gradients)), step.loss / step.supervised
+        self._keep_finite(loss, norm)
         self.log_dict({
-            "train/loss": total / count, "train/examples": rows, "train/tokens": tokens,
-            "train/grad_norm": norm,
+            "train/loss": loss, "train/examples": step.examples, "train/tokens": step.tokens,
+            "train/grad_norm": norm, "train/padding": 1 - step.tokens / step.places,
+            "train/tflop": step.tflop,
         })  # fmt: skip
         for group in optimizer.param_groups:
             self.log(f"lr/{group['name']}", group["lr"])
@@ -185,11 +182,6 @@ class FineTuning(LightningModule):
         if not self.non_finite.allows(self.trainer.global_step + 1, loss, norm, ids):
             for parameter in self.model.parameters():
                 parameter.grad = None
-
-    def _over_ranks(self, numbers: Tensor) -> Tensor:
-        """Their sums over all ranks."""
-        reduced: Tensor = self.trainer.strategy.reduce(numbers.clone(), reduce_op="sum")
-        return reduced
 
     def on_validation_epoch_start(self) -> None:
         """Forget what an earlier validation or the sanity check left."""

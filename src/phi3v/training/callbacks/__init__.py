@@ -6,7 +6,9 @@ from phi3v.training.callbacks.interruption import Interruption
 from phi3v.training.callbacks.parts_table import TrainablePartsTable
 from phi3v.training.callbacks.rank_guard import RankGuard
 from phi3v.training.callbacks.samples import SampleTable
+from phi3v.training.callbacks.stall import StallReport
 from phi3v.training.callbacks.step_lines import StepLines
+from phi3v.training.callbacks.throughput import Throughput
 
 __all__ = [
     "BestCheckpoint",
@@ -15,6 +17,8 @@ __all__ = [
     "LastCheckpoint",
     "RankGuard",
     "SampleTable",
+    "StallReport",
     "StepLines",
+    "Throughput",
     "TrainablePartsTable",
 ]
