@@ -19,8 +19,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["phi3v.run.training", "phi3v.run.evaluation"])
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["phi3v.run.training", "phi3v.run.evaluation"])
 
 
 def warm_start(
@@ -33,7 +33,7 @@ def warm_start(
     """
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
-        process = _FORKS.Process(target=_run, args=(script, list(words), cwd, dict(env), out, err))
+        process = FORKS.Process(target=_run, args=(script, list(words), cwd, dict(env), out, err))
         process.start()
         try:
             process.join(timeout)

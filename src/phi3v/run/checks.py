@@ -17,6 +17,7 @@ from phi3v.config.launchers import launched_processes
 from phi3v.errors import UserError
 from phi3v.run.assembly import Pieces
 from phi3v.task import Task
+from phi3v.training import AtomicCheckpointIO
 
 
 def make_trainer(cfg: DictConfig, callbacks: list[Any]) -> lightning.Trainer:
@@ -32,6 +33,7 @@ def make_trainer(cfg: DictConfig, callbacks: list[Any]) -> lightning.Trainer:
             callbacks=callbacks,
             # Lightning adds a checkpoint callback of its own where none is given.
             enable_checkpointing=any(isinstance(one, Checkpoint) for one in callbacks),
+            plugins=[AtomicCheckpointIO()],
         )
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())

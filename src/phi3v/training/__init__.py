@@ -12,6 +12,7 @@ from phi3v.training.callbacks import (
     Throughput,
     TrainablePartsTable,
 )
+from phi3v.training.checkpoint_io import AtomicCheckpointIO
 from phi3v.training.generation import generate_answers
 from phi3v.training.loss import supervised_loss
 from phi3v.training.metrics_csv import StepMetrics
@@ -19,6 +20,7 @@ from phi3v.training.module import FineTuning, Prediction, read_weights
 from phi3v.training.sharded_strategy import ShardedStrategy
 
 __all__ = [
+    "AtomicCheckpointIO",
     "BestCheckpoint",
     "FineTuning",
     "GradientCheck",

@@ -7,6 +7,7 @@ Both hold the trained weights, optimizer, schedule and loop (see FineTuning), no
 """
 
 import math
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,11 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from phi3v.errors import UserError
 from phi3v.metric import direction
 from phi3v.training.non_finite import NonFiniteStep
+
+PREVIOUS = "previous.ckpt"
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -27,14 +31,19 @@ class BestCheckpoint(ModelCheckpoint):
     Args:
         folder: Where it is written.
         objective: The metric as the task names it, "<field>/<metric>" or "parse_rate".
+        keep: So many of the best are kept; more than one are named by their step,
+            `best-step=<n>.ckpt`.
     """
 
-    def __init__(self, folder: str | Path, objective: str) -> None:
+    def __init__(self, folder: str | Path, objective: str, keep: int = 1) -> None:
+        if keep < 1:
+            raise UserError(f"callbacks.best.keep={keep}: at least 1; or leave out callbacks.best")
         super().__init__(
             dirpath=str(folder),
-            filename="best",
+            filename="best" if keep == 1 else "best-{step}",
             monitor=f"val/{objective}",
             mode=direction(objective),
+            save_top_k=keep,
             enable_version_counter=False,
             save_on_train_epoch_end=False,  # after each validation, also within an epoch
         )
@@ -65,16 +74,18 @@ class LastCheckpoint(ModelCheckpoint):
     """Keeps the latest state from which a training can go on exactly, as `<folder>/last.ckpt`.
 
     It is saved when an epoch is complete, after its validation; within an epoch whenever enough
-    time has passed, between two steps; and when the training is interrupted or is about to take a
-    step that is not finite. What is interrupted in the middle of a step is not saved: of a step
-    taken by half nothing can go on.
+    time or steps have passed, between two steps; and when the training is interrupted or is about
+    to take a step that is not finite. What is interrupted in the middle of a step is not saved: of
+    a step taken by half nothing can go on. The one before is kept as `<folder>/previous.ckpt`, in
+    case that the last one cannot be read.
 
     Args:
         folder: Where it is written.
         minutes: Saves within an epoch after so many minutes.
+        steps: Saves within an epoch after every so many steps, 0 for by time alone.
     """
 
-    def __init__(self, folder: str | Path, minutes: float = 10) -> None:
+    def __init__(self, folder: str | Path, minutes: float = 10, steps: int = 0) -> None:
         super().__init__(
             dirpath=str(folder),
             filename="last",
@@ -82,6 +93,7 @@ class LastCheckpoint(ModelCheckpoint):
             save_on_train_epoch_end=True,
         )
         self.minutes = minutes
+        self.steps = steps
         self._saved_at = time.monotonic()
 
     def on_train_batch_end(
@@ -100,7 +112,8 @@ class LastCheckpoint(ModelCheckpoint):
         last = batch_idx + 1 == trainer.num_training_batches
         validates = last or (batch_idx + 1) % (trainer.val_check_batch or math.inf) == 0
         late = trainer.strategy.broadcast(self._is_late())
-        if between_steps and not validates and late:
+        due = late or (self.steps > 0 and trainer.global_step % self.steps == 0)
+        if between_steps and not validates and due:
             self._save_checkpoint(trainer, self.format_checkpoint_name({}))
 
     def on_exception(
@@ -114,5 +127,18 @@ class LastCheckpoint(ModelCheckpoint):
         return time.monotonic() - self._saved_at >= 60 * self.minutes
 
     def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        if trainer.is_global_zero and Path(filepath).exists():
+            _keep(Path(filepath))
         super()._save_checkpoint(trainer, filepath)
         self._saved_at = time.monotonic()
+
+
+def _keep(last: Path) -> None:
+    """Give the latest checkpoint a second name; there is one of its own name at every moment."""
+    link = last.with_name(f"{PREVIOUS}.part")
+    link.unlink(missing_ok=True)
+    try:
+        link.hardlink_to(last)
+    except OSError:  # not every file system has hard links
+        shutil.copyfile(last, link)
+    link.replace(last.with_name(PREVIOUS))

@@ -1,0 +1,121 @@
+"""What is kept of a training, when, and what stays of it when writing fails."""
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from small_training import train, train_until_full
+from warm_start import FORKS
+
+from phi3v.errors import UserError
+from phi3v.training import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
+
+
+def steps_in(folder: Path) -> dict[str, int]:
+    return {
+        file.name: torch.load(file, weights_only=True)["global_step"]
+        for file in folder.glob("*.ckpt")
+    }
+
+
+def test_the_last_two_are_kept(make_module, make_data, make_trainer, tmp_path):
+    trainer = make_trainer(2, [LastCheckpoint(tmp_path, steps=2)])
+    trainer.fit(make_module(), make_data())  # three steps an epoch; the third is saved as its end
+    assert steps_in(tmp_path) == {"last.ckpt": 6, "previous.ckpt": 4}
+
+
+def test_without_hard_links_they_are_copied(
+    make_module, make_data, make_trainer, tmp_path, monkeypatch
+):
+    def refuse(self, target):
+        raise OSError("not here")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    make_trainer(2, [LastCheckpoint(tmp_path)]).fit(make_module(), make_data())
+    assert steps_in(tmp_path) == {"last.ckpt": 6, "previous.ckpt": 3}
+
+
+def test_so_many_of_the_best_are_kept(make_module, make_data, make_trainer, tmp_path):
+    best = BestCheckpoint(tmp_path, "number/mape", keep=2)
+    make_trainer(4, [best]).fit(make_module(), make_data())
+    assert len(steps_in(tmp_path)) == 2
+    assert set(steps_in(tmp_path)) == {f"best-step={step}.ckpt" for step in
+                                       steps_in(tmp_path).values()}  # fmt: skip
+    scores = {Path(path).name: float(score) for path, score in best.best_k_models.items()}
+    assert Path(best.best_model_path).name == min(scores, key=scores.__getitem__)
+    with pytest.raises(UserError, match=r"callbacks\.best\.keep=0: at least 1"):
+        BestCheckpoint(tmp_path, "number/mape", keep=0)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("file")])
+def test_a_checkpoint_that_cannot_be_written_leaves_the_earlier_one(tmp_path, monkeypatch, error):
+    path, writer = tmp_path / "some" / "last.ckpt", AtomicCheckpointIO()
+    writer.save_checkpoint({"step": 1}, path)
+
+    def fail(checkpoint, file):
+        file.write(b"a part of it")
+        raise error
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(UserError, match=r"cannot be written \(.+\); the earlier one .* make space"):
+        writer.save_checkpoint({"step": 2}, path)
+    assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
+    assert torch.load(path) == {"step": 1}
+
+
+def run(target, *arguments) -> int | None:
+    process = FORKS.Process(target=target, args=arguments)
+    process.start()
+    process.join(120)
+    return process.exitcode
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An uninterrupted training: its seconds and its weights."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert run(train, folder) == 0  # also brings the server up
+    folder = tmp_path_factory.mktemp("whole")
+    begun = time.monotonic()
+    assert run(train, folder) == 0
+    return time.monotonic() - begun, torch.load(folder / "weights.pt")
+
+
+def assert_same(folder: Path, weights) -> None:
+    own = torch.load(folder / "weights.pt")
+    assert own.keys() == weights.keys()
+    assert all(torch.equal(own[name], tensor) for name, tensor in weights.items())
+
+
+def test_a_full_disk_is_one_line_and_the_training_goes_on_when_there_is_space(whole, tmp_path):
+    assert run(train_until_full, tmp_path) == 0
+    assert "cannot be written" in (tmp_path / "error.txt").read_text()
+    assert steps_in(tmp_path)["last.ckpt"] == 3
+    assert not list(tmp_path.glob("*.part"))
+    assert run(train, tmp_path) == 0
+    assert_same(tmp_path, whole[1])
+
+
+@pytest.mark.slow
+def test_a_training_that_is_killed_at_any_moment_ends_with_the_same_weights(whole, tmp_path):
+    """Saved after every step, so that several of the moments lie within a checkpoint."""
+    seconds, weights = whole
+    moments = random.Random(5)
+    unfinished = 0
+    for number in range(20):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        process = FORKS.Process(target=train, args=(folder,))
+        process.start()
+        process.join(moments.uniform(0.2, 0.95) * seconds)
+        if process.exitcode is None:
+            os.kill(process.pid, signal.SIGKILL)
+            process.join()
+        unfinished += not (folder / "weights.pt").exists() and bool(list(folder.glob("*.ckpt")))
+        assert run(train, folder) == 0
+        assert_same(folder, weights)
+    assert unfinished >= 8  # else nothing was shown
