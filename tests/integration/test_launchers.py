@@ -16,6 +16,8 @@ WORDS = (
     *(word for word in SMALL if word != "data.batch_size=8"),
     "trainer.devices=2",
     "trainer.strategy=ddp",
+    "adapter.dropout=0.1",
+    "data.num_workers=2",
 )
 SRUN = (str(ROOT / "tests" / "support" / "srun.py"), "2", str(ROOT / "train.py"))
 TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node=2")

@@ -1,11 +1,15 @@
 """Two processes on the CPU, started as a user starts them, train what one process trains."""
 
 import csv
+import shutil
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+
+from .conftest import ROOT, read_until, running
 
 pytestmark = pytest.mark.slow
 
@@ -18,6 +22,10 @@ WORDS = (
     "adapter.scope=[decoder,projector,vision]",
 )
 DDP = ("trainer.devices=2", "trainer.strategy=ddp")
+FSDP = (
+    *("trainer=fsdp", "trainer.accelerator=cpu", "trainer.precision=32-true"),
+    "trainer.deterministic=true",
+)
 
 
 def losses(run: Path) -> list[float]:
@@ -32,18 +40,49 @@ def alone(program):
     return done
 
 
-@pytest.mark.parametrize("words", [DDP, ("data.batch_size=4",)], ids=["ddp", "accumulation"])
+@pytest.mark.parametrize(
+    "words", [DDP, FSDP, ("data.batch_size=4",)], ids=["ddp", "fsdp", "accumulation"]
+)
 def test_the_same_training_wherever_it_runs(alone, program, words) -> None:
-    done = program("train.py", *WORDS, *words, fresh=words is DDP)
+    done = program("train.py", *WORDS, *words, fresh=words in (DDP, FSDP))
     assert done.status == 0, done.err[-3000:]
-    assert losses(done.run) == pytest.approx(losses(alone.run), abs=1e-5)
+    assert_same(done.run, alone.run)
+    assert done.metrics["rows"] == alone.metrics["rows"]
+
+
+@pytest.fixture(scope="module", params=[DDP, FSDP], ids=["from ddp", "from fsdp"])
+def begun(request, cache, tmp_path_factory) -> Path:
+    """The directory of a run on two processes that was told to end after a few steps."""
+    folder = tmp_path_factory.mktemp("begun")
+    words = (str(ROOT / "train.py"), *WORDS, *request.param, "hydra.run.dir=begun")
+    with running(*words, cwd=folder, env={"PHI3V_CACHE": str(cache)}) as process:
+        read_until(process, "step 1/")
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 143, err
+    return folder / "begun"
+
+
+@pytest.mark.parametrize("words", [(), DDP, FSDP], ids=["to one", "to ddp", "to fsdp"])
+def test_a_training_goes_on_somewhere_else(begun, alone, program, tmp_path, words) -> None:
+    run = Path(shutil.copytree(begun, tmp_path / "begun"))
+    done = program(
+        "train.py", *WORDS, *words, f"hydra.run.dir={run}", "resume=true", fresh=bool(words)
+    )
+    assert done.status == 0, done.err[-3000:]
+    assert "going on after step" in done.out
+    assert_same(run, alone.run)
+
+
+def assert_same(run: Path, other: Path) -> None:
+    """The same losses by step, and the same adapter, as far as the order of sums lets them be."""
+    assert losses(run) == pytest.approx(losses(other), abs=1e-5)
     weights, own = (
-        load_file(run / "adapter" / "adapter_model.safetensors") for run in (alone.run, done.run)
+        load_file(one / "adapter" / "adapter_model.safetensors") for one in (other, run)
     )
     assert weights.keys() == own.keys()
     for name, tensor in weights.items():
         torch.testing.assert_close(own[name], tensor, atol=1e-5, rtol=0)
-    assert done.metrics["rows"] == alone.metrics["rows"]
 
 
 def test_an_error_that_all_ranks_meet_ends_all_of_them(program) -> None:

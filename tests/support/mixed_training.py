@@ -9,6 +9,7 @@ trained weights, and what the model wrote in validation.
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -23,7 +24,7 @@ from phi3v.metric import FieldMetrics
 from phi3v.model import Checkpoint
 from phi3v.optim import AdamW, Cosine
 from phi3v.task import Task
-from phi3v.training import FineTuning, GradientCheck, RankGuard, ShardedStrategy
+from phi3v.training import FineTuning, GradientCheck, RankGuard, ShardedStrategy, StallReport
 
 # Of each step: 1 stands for a row with a picture. Halves are the shares of two processes.
 STEPS = ("11111111", "11110000", "00001110", "00000000", "1000111")
@@ -98,18 +99,27 @@ class Record(Callback):
             self.losses.append(float(trainer.callback_metrics["train/loss"]))
 
 
-class Fail(Callback):
-    """Raises an error in the second step of one process."""
+class Trouble(Callback):
+    """Fails in the second step of one process, or keeps it from beginning that step for a while.
 
-    def __init__(self, rank):
-        self.rank = rank
+    Args:
+        what: "error:<rank>", "sleep:<rank>" or "none".
+    """
 
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        if trainer.global_rank == self.rank and trainer.global_step == 1:
+    def __init__(self, what):
+        self.what, _, self.rank = what.partition(":")
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if str(trainer.global_rank) != self.rank or trainer.global_step != 1:
+            return
+        if self.what == "sleep":
+            time.sleep(6)
+        elif self.what == "error":
+            print("failing at", time.time(), file=sys.stderr, flush=True)
             raise ArithmeticError(f"failed on rank {self.rank}")
 
 
-def main(checkpoint, result, strategy, processes, micro_batches="1", fails="-1"):
+def main(checkpoint, result, strategy, processes, micro_batches="1", trouble="none"):
     """Trains, and writes the result where this is the first process."""
     divided = strategy == "fsdp"
     loaded = Checkpoint(checkpoint).load(hollow=divided)
@@ -123,7 +133,8 @@ def main(checkpoint, result, strategy, processes, micro_batches="1", fails="-1")
     trainer = Trainer(
         accelerator="cpu", devices=int(processes), max_epochs=2, num_sanity_val_steps=0,
         strategy=ShardedStrategy() if divided else strategy, gradient_clip_val=0.5,
-        callbacks=[record, RankGuard({}), GradientCheck(), Fail(int(fails))], logger=False,
+        logger=False,
+        callbacks=[record, RankGuard({}), GradientCheck(), StallReport(2), Trouble(trouble)],
         enable_checkpointing=False, accumulate_grad_batches=int(micro_batches),
         enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
         default_root_dir=Path(result).parent,

@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -39,21 +41,27 @@ def train(checkpoint, tmp_path_factory):
     def run(*words):
         if words not in done:
             result = tmp_path_factory.mktemp("result") / "told.json"
-            process = subprocess.Popen(
-                [sys.executable, SCRIPT, checkpoint, result, *words],
-                env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True,
-                stderr=subprocess.PIPE, text=True,
-            )  # fmt: skip
-            try:
-                _, err = process.communicate(timeout=180)
-            finally:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-            assert process.returncode == 0, err[-3000:]
+            status, err = to_its_end(checkpoint, result, *words)
+            assert status == 0, err[-3000:]
             done[words] = json.loads(result.read_text()), torch.load(result.with_suffix(".pt"))
         return done[words]
 
     return run
+
+
+def to_its_end(*words):
+    """Runs the script; its status and what it says."""
+    process = subprocess.Popen(
+        [sys.executable, SCRIPT, *words],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        _, err = process.communicate(timeout=180)
+        return process.returncode, err
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("words", [("auto", "1", "2"), ("ddp", "2"), ("fsdp", "2")])
@@ -79,3 +87,23 @@ def test_the_same_answers_wherever_they_are_generated(train, words):
 def test_each_process_keeps_half_of_a_divided_model(train):
     told, _ = train("fsdp", "2")
     assert 0.5 <= told["kept"] / told["all"] < 0.52
+
+
+@pytest.mark.parametrize(("strategy", "rank"), [("ddp", 1), ("fsdp", 0)])
+def test_an_error_on_one_rank_ends_all_of_them_and_is_told(checkpoint, tmp_path, strategy, rank):
+    status, err = to_its_end(
+        checkpoint, tmp_path / "told.json", strategy, "2", "1", f"error:{rank}"
+    )
+    assert status != 0
+    assert f"[rank{rank}]: ArithmeticError: failed on rank {rank}" in err
+    failed = float(re.search(r"failing at ([\d.]+)", err).group(1))
+    assert time.time() - failed < 30
+    assert not (tmp_path / "told.json").exists()
+
+
+def test_each_rank_says_that_one_of_them_holds_up_the_rest(checkpoint, tmp_path):
+    status, err = to_its_end(checkpoint, tmp_path / "told.json", "ddp", "2", "1", "sleep:1")
+    assert status == 0, err[-3000:]
+    waits = r"nothing done for \d+ s, after step 1, before the next batch"
+    assert re.search(rf"rank 0: {waits} \(\w+, .+distributed_c10d.py:\d+\)", err)
+    assert re.search(rf"rank 1: {waits} \(on_train_batch_end, .+mixed_training.py:\d+\)", err)

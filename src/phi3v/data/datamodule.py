@@ -171,12 +171,17 @@ class ImageTextDataModule(LightningDataModule):
         return {"steps": taken % steps}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Lets the next training loader begin at a saved place.
+        """Lets the training loader begin at a saved place, the next one where there is none yet.
 
         Lightning has a way to give a loader its state itself, but forgets it where the loader was
         made before the loops' state was read, as it is for a schedule that needs to know its steps.
+        Strategies that restore after their setup have made the loader before they come here.
         """
-        self._resumed = state_dict
+        made = getattr(self.trainer, "train_dataloader", None)
+        if made is not None and made is self._training:
+            made.load_state_dict(state_dict)
+        else:
+            self._resumed = state_dict
 
     def val_dataloader(self) -> DataLoader[Encoded]:
         """Returns batches with labels and, beside them, the prompts for generation."""

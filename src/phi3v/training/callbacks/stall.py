@@ -35,7 +35,7 @@ class StallReport(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to watch."""
         self._rank = trainer.global_rank
-        self._begin("waiting for the first batch")
+        self._begin("before the first batch")
         self._stop = threading.Event()
         main = threading.get_ident()
         self._thread = threading.Thread(target=self._watch, args=(main, self._stop), daemon=True)
@@ -56,7 +56,7 @@ class StallReport(Callback):
         batch_idx: int,
     ) -> None:
         """Note that the next one has to come."""
-        self._begin(f"waiting for a batch after step {trainer.global_step}")
+        self._begin(f"after step {trainer.global_step}, before the next batch")
 
     def on_validation_batch_start(
         self,
