@@ -1,10 +1,14 @@
 """W&B, TensorBoard and CSV: what arrives there, and that nothing is sent unasked."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
 from wandb_loopback import LoopbackServer
+
+from .conftest import ROOT, read_until, running
 
 pytestmark = pytest.mark.slow
 
@@ -33,6 +37,26 @@ def test_wandb_gets_metrics_configuration_and_one_growing_table(
     tables = artifacts.values() if isinstance(artifacts, dict) else artifacts
     (table,) = [one for one in tables if "predictions" in one["name"]]
     assert any(name.endswith(".png") for name in table["files"])
+
+
+def test_a_run_that_goes_on_is_the_same_run_for_wandb(program, small_words, tmp_path: Path) -> None:
+    words = ("train.py", *small_words, "trainer.max_epochs=2", "logger=wandb")
+    with LoopbackServer(tmp_path / "server") as server:
+        env = {**os.environ, **server.client_env(tmp_path / "client")}
+        path, *rest = (str(ROOT / words[0]), *words[1:], "logger.offline=false")
+        with running(path, *rest, "hydra.run.dir=begun", cwd=tmp_path, env=env) as process:
+            read_until(process, "validation after")
+            process.send_signal(signal.SIGTERM)
+            _, err = process.communicate(timeout=60)
+        assert process.returncode == 143, err[-3000:]
+        done = program("train.py", f"run={tmp_path / 'begun'}", env=env, fresh=True)
+        record = server.record()
+    assert done.status == 0, done.err[-3000:]
+    (run,) = record["runs"]
+    assert run["id"] == (tmp_path / "begun" / "wandb_id.txt").read_text().strip()
+    steps = [row["trainer/global_step"] for row in run["history"] if "train/loss" in row]
+    assert steps == sorted(steps)
+    assert set(steps) == set(range(12))
 
 
 def test_wandb_is_offline_unless_asked_otherwise(program, small_words, tmp_path: Path) -> None:

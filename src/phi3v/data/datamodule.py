@@ -177,8 +177,8 @@ class ImageTextDataModule(LightningDataModule):
         made before the loops' state was read, as it is for a schedule that needs to know its steps.
         Strategies that restore after their setup have made the loader before they come here.
         """
-        made = getattr(self.trainer, "train_dataloader", None)
-        if made is not None and made is self._training:
+        made = self._training
+        if made is not None and made is getattr(self.trainer, "train_dataloader", None):
             made.load_state_dict(state_dict)
         else:
             self._resumed = state_dict

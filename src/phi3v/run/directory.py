@@ -7,6 +7,7 @@ run.read_metrics()["metrics"]["test/full_price/mape"]
 
 import csv
 import json
+import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,13 @@ class RunDirectory:
         file = self.path / "environment.json"
         loaded: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.is_file() else {}
         return loaded
+
+    def wandb_id(self) -> str:
+        """The run's id for Weights & Biases: made once, and the same when the run goes on."""
+        file = self.path / "wandb_id.txt"
+        if not file.is_file():
+            _write(file, f"{uuid.uuid4().hex[:8]}\n")
+        return file.read_text(encoding="utf-8").strip()
 
     def write_metrics(self, summary: Mapping[str, Any]) -> None:
         """Writes metrics.json."""

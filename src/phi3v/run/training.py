@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning
-from lightning.pytorch.loggers import Logger, WandbLogger
 from omegaconf import DictConfig
 from torch import distributed, nn
 
@@ -32,11 +31,12 @@ from phi3v.run.checks import (
 from phi3v.run.directory import RunDirectory
 from phi3v.run.ending import show_results, write_results
 from phi3v.run.environment import environment
+from phi3v.run.loggers import log_final, make_loggers
 from phi3v.run.numerics import repeatable
 from phi3v.run.plan import plan
 from phi3v.run.quiet import quiet_libraries
 from phi3v.run.resuming import Begun, goes_on, take_up
-from phi3v.run.scoring import Scored, field_values, score
+from phi3v.run.scoring import field_values, score
 from phi3v.task import Task
 from phi3v.training import (
     BestCheckpoint,
@@ -44,7 +44,6 @@ from phi3v.training import (
     Interruption,
     RankGuard,
     ShardedStrategy,
-    StepMetrics,
     read_weights,
 )
 
@@ -170,25 +169,6 @@ def settings_of(cfg: DictConfig) -> dict[str, Any]:
     return {key: value for key, value in values.items() if not isinstance(value, Mapping)}
 
 
-def make_loggers(cfg: DictConfig, run: RunDirectory, step: int) -> list[Logger]:
-    """metrics.csv, and whatever the group `logger` names; that one is told the configuration.
-
-    Args:
-        cfg: The run's configuration.
-        run: Its directory.
-        step: Where the training goes on; what metrics.csv has beyond is going to come again.
-    """
-    by_step = StepMetrics(run.path)
-    by_step.rewind(step)
-    loggers: list[Logger] = [by_step]
-    if cfg.logger:
-        chosen = cast(Logger, instantiate(cfg.logger))
-        # One key of its own: a sweep agent claims keys of the top level for itself.
-        chosen.log_hyperparams({"run": public_config(cfg)})
-        loggers.append(chosen)
-    return loggers
-
-
 def use_best(model: nn.Module, callbacks: list[Any]) -> None:
     """Puts the best checkpoint's weights into the model, where one was kept."""
     for best in callbacks:
@@ -223,18 +203,3 @@ def keep_model(adapter: Adapter, model: nn.Module, pieces: Pieces, run: RunDirec
     save_adapter(model, run.model)
     pieces.loaded.processor.save_pretrained(run.model)
     return run.model
-
-
-def log_final(loggers: list[Logger], scored: Scored, step: int) -> None:
-    """Tells the chosen logger the final figures, and ends it."""
-    final = {
-        name: value
-        for name, value in scored.summary["metrics"].items()
-        if name.startswith("test/") and value is not None
-    }
-    for logger in loggers:
-        if not isinstance(logger, StepMetrics):
-            logger.log_metrics(final, step)
-            logger.finalize("success")
-        if isinstance(logger, WandbLogger):
-            logger.experiment.finish()

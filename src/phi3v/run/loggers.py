@@ -1,0 +1,54 @@
+"""Where a run's metrics go: its own metrics.csv, and the logger that was chosen."""
+
+from typing import cast
+
+from lightning.pytorch.loggers import Logger, WandbLogger
+from omegaconf import DictConfig
+
+from phi3v.config import instantiate, public_config
+from phi3v.config.launchers import is_first_process
+from phi3v.run.directory import RunDirectory
+from phi3v.run.scoring import Scored
+from phi3v.training import StepMetrics
+
+
+def make_loggers(cfg: DictConfig, run: RunDirectory, step: int) -> list[Logger]:
+    """metrics.csv, and whatever the group `logger` names; that one is told the configuration.
+
+    A run that goes on is the same run for W&B too: its id is kept in the run directory.
+
+    Args:
+        cfg: The run's configuration.
+        run: Its directory.
+        step: Where the training goes on; what metrics.csv has beyond is going to come again.
+    """
+    by_step = StepMetrics(run.path)
+    by_step.rewind(step)
+    loggers: list[Logger] = [by_step]
+    if cfg.logger:
+        same = {"id": run.wandb_id()} if _wants_id(cfg.logger) else {}
+        chosen = cast(Logger, instantiate(cfg.logger, **same))
+        # One key of its own: a sweep agent claims keys of the top level for itself.
+        chosen.log_hyperparams({"run": public_config(cfg)})
+        loggers.append(chosen)
+    return loggers
+
+
+def _wants_id(logger: DictConfig) -> bool:
+    by_wandb = str(logger.get("_target_")).endswith(".WandbLogger")
+    return by_wandb and not logger.get("id") and is_first_process()  # the others record nothing
+
+
+def log_final(loggers: list[Logger], scored: Scored, step: int) -> None:
+    """Tells the chosen logger the final figures, and ends it."""
+    final = {
+        name: value
+        for name, value in scored.summary["metrics"].items()
+        if name.startswith("test/") and value is not None
+    }
+    for logger in loggers:
+        if not isinstance(logger, StepMetrics):
+            logger.log_metrics(final, step)
+            logger.finalize("success")
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish()
