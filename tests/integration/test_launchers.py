@@ -3,9 +3,11 @@
 tests/support/srun.py stands in for SLURM: it sets the same variables and passes signals on.
 """
 
+import json
 import signal
 
 import pytest
+import yaml
 
 from .conftest import ROOT, SMALL, read_until, running, start
 from .test_resume import WEIGHTS, losses
@@ -61,3 +63,14 @@ def test_what_slurm_interrupts_goes_on_by_itself_when_slurm_starts_it_again(
     assert run.name == "slurm-4711-0"
     assert losses(run) == losses(whole.run)
     assert (run / WEIGHTS).read_bytes() == (whole.run / WEIGHTS).read_bytes()
+
+
+def test_submitit_runs_the_jobs_of_a_sweep(env, tmp_path) -> None:
+    words = (*SMALL, "seed=7,8", "hydra/launcher=submitit_local", "hydra.sweep.dir=sweep")
+    done = start(str(ROOT / "train.py"), "-m", *words, cwd=tmp_path, env=env)
+    assert done.status == 0, done.err[-3000:]
+    outcomes = [json.loads((tmp_path / "sweep" / job / "outcome.json").read_text()) for job in "01"]
+    assert [outcome["status"] for outcome in outcomes] == ["ok", "ok"]
+    seeds = [yaml.safe_load((tmp_path / "sweep" / job / "config.yaml").read_text())["seed"]
+             for job in "01"]  # fmt: skip
+    assert seeds == [7, 8]

@@ -7,6 +7,7 @@ Wrong input is refused in one line with exit status 2 while nothing but Hydra ha
 """
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from phi3v.config.saving import base_on_run
 from phi3v.errors import UserError
 
 WRONG_INPUT = 2
+COMMAND = "PHI3V_COMMAND"  # the variable that holds the command line of this program
 
 
 def enter(program: Callable[[], Any], script: str, name: str) -> None:
@@ -61,6 +63,8 @@ def enter(program: Callable[[], Any], script: str, name: str) -> None:
     if arguments.config_name:
         flags += ["--config-name", arguments.config_name]
     sys.argv[1:] = [*flags, *arguments.overrides]
+    # A launcher may run the jobs of a sweep in processes with another command line.
+    os.environ[COMMAND] = json.dumps([str(Path(script).resolve()), *sys.argv[1:]])
     # An error of the program is shown with its own traceback, not with Hydra's summary of it.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     program()

@@ -30,7 +30,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from phi3v.config import load_config, public_config
-from phi3v.config.front_door import refuse
+from phi3v.config.front_door import COMMAND, refuse
 from phi3v.config.launchers import is_first_process
 from phi3v.config.resuming import first_difference
 from phi3v.config.saving import FILE as CONFIG
@@ -181,7 +181,8 @@ def _end(folder: Path, outcome: Outcome, log_text: str = "") -> None:
 def _elsewhere(folder: Path) -> float:
     hydra = HydraConfig.get()
     (folder / OUTCOME).unlink(missing_ok=True)
-    command = job_command(sys.argv, hydra.overrides.task, hydra.overrides.hydra, folder)
+    argv = json.loads(os.environ[COMMAND])
+    command = job_command(argv, hydra.overrides.task, hydra.overrides.hydra, folder)
     # Hydra has opened the log file of the job already and its process goes on writing there.
     status = _wait_for(subprocess.Popen(command, env=clean_environment(os.environ)))
     outcome = Outcome.read(folder)
