@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from phi3v.config import public_config, save_config
 from phi3v.config.resuming import first_difference, unfinished_run
@@ -69,3 +70,31 @@ def test_a_moved_machine_is_the_same_training(composed, monkeypatch, tmp_path) -
     before = public_config(composed(*WORDS))
     monkeypatch.setenv("PHI3V_CACHE", str(tmp_path / "there"))
     assert first_difference(before, public_config(composed(*WORDS))) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ((), {"trainer.devices": 1, "data.batch_size": 8, "trainer.accumulate_grad_batches": 1}),
+        (("data.batch_size=4",), {"data.batch_size": 4, "trainer.accumulate_grad_batches": 2}),
+        (
+            ("trainer.devices=2", "trainer.strategy=ddp"),
+            {"data.batch_size": 4, "trainer.accumulate_grad_batches": 1},
+        ),
+        (
+            ("trainer=fsdp", "trainer.accelerator=cpu"),
+            {
+                "trainer.max_epochs": 5, "trainer.precision": "32-true", "trainer.devices": 2,
+                "trainer.limit_val_batches": 0.5, "data.batch_size": 4,
+                "trainer.strategy._target_": "phi3v.training.ShardedStrategy",
+            },
+        ),
+        (("trainer=fsdp", "trainer.max_epochs=6"), {"trainer.max_epochs": 6}),
+    ],
+)  # fmt: skip
+def test_a_step_keeps_its_examples_wherever_a_run_goes_on(runs, program, words, found) -> None:
+    run = runs("begun", "trainer.max_epochs=5", "trainer.limit_val_batches=0.5")
+    done = program("train.py", f"run={run}", *words, "--cfg", "job")
+    assert done.returncode == 0, done.stderr[-2000:]
+    plain = OmegaConf.create(done.stdout)
+    assert {key: OmegaConf.select(plain, key) for key in found} == found

@@ -103,3 +103,9 @@ def test_bad_rows_are_left_out_and_listed_on_request(program, tmp_path: Path) ->
     assert done.status == 0, done.err
     assert "row 5" in done.out + done.err
     assert sum(done.metrics["rows"].values()) == 7
+
+
+def test_shares_that_do_not_make_up_the_step_are_refused(program) -> None:
+    done = program("train.py", "experiment=lora_r16", "trainer.accumulate_grad_batches=3")
+    assert done.status == 2
+    assert done.err.startswith("error: trainer.accumulate_grad_batches=3: a step would have 24")

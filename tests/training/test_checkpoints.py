@@ -51,6 +51,25 @@ def test_so_many_of_the_best_are_kept(make_module, make_data, make_trainer, tmp_
         BestCheckpoint(tmp_path, "number/mape", keep=0)
 
 
+def test_a_best_checkpoint_that_was_moved_is_still_the_best(
+    make_module, make_data, make_trainer, tmp_path
+):
+    first = [BestCheckpoint(tmp_path / "old", "number/mape"), LastCheckpoint(tmp_path / "old")]
+    module, data = make_module(), make_data()
+    make_trainer(2, first).fit(module, data)
+    (tmp_path / "old").rename(tmp_path / "new")
+    best = BestCheckpoint(tmp_path / "new", "number/mape")
+    make_trainer(2, [best]).fit(module, data, ckpt_path=tmp_path / "new" / "last.ckpt")
+    assert best.best_model_score == first[0].best_model_score
+    assert best.best_model_path == str(tmp_path / "new" / "best.ckpt")
+
+
+@pytest.mark.parametrize("settings", [{"minutes": -1}, {"steps": -1}])
+def test_negative_intervals_are_refused(tmp_path, settings):
+    with pytest.raises(UserError, match=r"callbacks\.last\..*=-1: at least 0"):
+        LastCheckpoint(tmp_path, **settings)
+
+
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("file")])
 def test_a_checkpoint_that_cannot_be_written_leaves_the_earlier_one(tmp_path, monkeypatch, error):
     path, writer = tmp_path / "some" / "last.ckpt", AtomicCheckpointIO()

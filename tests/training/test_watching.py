@@ -8,6 +8,7 @@ import time
 import pytest
 from lightning.pytorch import Callback
 
+from phi3v.errors import UserError
 from phi3v.training import StallReport, StepLines, StepMetrics, Throughput
 from phi3v.training.flops import cost_of
 
@@ -122,3 +123,10 @@ def test_a_training_that_goes_on_says_nothing(make_module, make_data, make_train
     assert "nothing done" not in caplog.text
     watch._thread.join(5)
     assert not watch._thread.is_alive()
+
+
+def test_a_watch_of_no_time_is_none(make_module, make_data, make_trainer, caplog):
+    make_trainer(1, [StallReport(seconds=0), Sleep(0.5, step=2)]).fit(make_module(), make_data())
+    assert "nothing done" not in caplog.text
+    with pytest.raises(UserError, match="at least 0"):
+        StallReport(seconds=-1)

@@ -22,7 +22,7 @@ from phi3v.config.composing import check_command_line
 from phi3v.config.help import help_page
 from phi3v.config.launchers import launched_job, launched_processes, launched_rank
 from phi3v.config.overrides import chosen, read_overrides, without_null
-from phi3v.config.resuming import is_finished, unfinished_run
+from phi3v.config.resuming import is_finished, kept_settings, unfinished_run
 from phi3v.config.saving import base_on_run
 from phi3v.errors import UserError
 
@@ -108,6 +108,8 @@ def _follow_run(arguments: argparse.Namespace, conf: Path, name: str) -> None:
     if name == "train":
         if is_finished(Path(run)):
             raise UserError(f"run={run}: this run has come to its end; python eval.py run={run}")
+        if "trainer" in groups:
+            arguments.overrides += kept_settings(run, {word.key_or_group for word in words})
         arguments.overrides.append(_run_dir(run))
 
 
@@ -132,12 +134,7 @@ def _join_others(arguments: argparse.Namespace, name: str) -> None:
             )
         )
     if rank := launched_rank():
-        # What they all say is on the screen once, from the first one.
-        arguments.overrides += [
-            "hydra.output_subdir=null",
-            f"hydra.job.name={name}_rank_{rank}",
-            "+hydra.job_logging.handlers.console.level=ERROR",
-        ]
+        arguments.overrides += ["hydra.output_subdir=null", f"hydra.job.name={name}_rank_{rank}"]
 
 
 def _run_dir(folder: str) -> str:

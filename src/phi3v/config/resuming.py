@@ -8,7 +8,7 @@ Where it runs, how much of a step a device takes at once, and what is logged may
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,26 @@ def unfinished_run(folder: Path, plain: Mapping[str, Any]) -> Path | None:
     return None
 
 
+def kept_settings(run: str, words: Collection[str]) -> list[str]:
+    """What the group `trainer` has to say again when a run goes on with another choice of it.
+
+    Args:
+        run: The run directory.
+        words: Keys that the command line gives itself.
+
+    Returns:
+        Overrides: the run's own values of what decides the training.
+    """
+    trainer = {"trainer": load_config(run)["trainer"]}
+    found = []
+    for key in dotted_keys(trainer):
+        value = value_at(trainer, key)
+        plain = value is None or isinstance(value, bool | int | float | str)
+        if plain and not _is_free(key) and key not in words and not key.endswith("_target_"):
+            found.append(f"{key}={'null' if value is None else str(value).lower()}")
+    return found
+
+
 def is_finished(run: Path) -> bool:
     """Whether a run has come to its end."""
     try:
@@ -79,6 +99,9 @@ def _decisive(plain: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     }
     for key in dotted_keys(chosen):
         value = value_at(chosen, key)
-        free = any(f"{key}.".startswith(f"{name}.") for name in FREE)
-        if not free and not isinstance(value, Mapping):
+        if not _is_free(key) and not isinstance(value, Mapping):
             yield key, value
+
+
+def _is_free(key: str) -> bool:
+    return any(f"{key}.".startswith(f"{name}.") for name in FREE)

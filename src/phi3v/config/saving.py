@@ -100,12 +100,24 @@ def base_on_run(run: str | Path, replaced: Collection[str], program: str) -> str
     places = named_places(saved.pop("paths"))
     ours = {key: saved[key] for key in saved if key not in ("run", "resume", *replaced)}
     kept = {key: relocated(value, places) for key, value in ours.items()}
+    _share_again(kept)
     known = {*GROUPS_OF_RUN, *GROUPS_OF_TRAINING} if program == "train" else {*GROUPS_OF_RUN}
     groups = [key for key in kept if key in known and key != "paths"]
     defaults = [program, *({f"override /{group}": None} for group in groups), "_self_"]
     name = f"{program}_of_run"
     ConfigStore.instance().store(name, {"defaults": defaults, **kept}, provider=file)
     return name
+
+
+def _share_again(kept: dict[str, Any]) -> None:
+    """Let the shares of a step follow the devices again: they are saved as numbers."""
+    data, trainer = kept.get("data"), kept.get("trainer")
+    devices = "${trainer.devices},${trainer.num_nodes}"
+    if data and "batch_size" in data and "batch_size" in kept:
+        data["batch_size"] = f"${{per_device:${{batch_size}},{data['batch_size']},{devices}}}"
+    if trainer and "accumulate_grad_batches" in trainer and "batch_size" in kept:
+        share = f"${{accumulation:${{batch_size}},${{data.batch_size}},{devices}}}"
+        trainer["accumulate_grad_batches"] = share
 
 
 def named_places(paths: Mapping[str, Any]) -> dict[str, str]:

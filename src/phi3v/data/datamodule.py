@@ -177,9 +177,9 @@ class ImageTextDataModule(LightningDataModule):
         made before the loops' state was read, as it is for a schedule that needs to know its steps.
         Strategies that restore after their setup have made the loader before they come here.
         """
-        made = self._training
-        if made is not None and made is getattr(self.trainer, "train_dataloader", None):
-            made.load_state_dict(state_dict)
+        in_use = getattr(self.trainer, "train_dataloader", None)
+        if isinstance(in_use, BatchLoader) and in_use is self._training:
+            in_use.load_state_dict(state_dict)
         else:
             self._resumed = state_dict
 

@@ -65,6 +65,22 @@ def check_numbers(cfg: DictConfig) -> None:
         raise UserError(f"seed={cfg.seed}: from 0 to {2**32 - 1}")
 
 
+def check_step(cfg: DictConfig) -> None:
+    """Refuses shares of a step that do not make up the step.
+
+    Raises:
+        UserError: When a step would have another number of examples than `batch_size`.
+    """
+    together = _count(cfg.trainer.devices) * cfg.trainer.num_nodes * cfg.data.batch_size
+    examples = together * cfg.trainer.accumulate_grad_batches
+    if examples != cfg.batch_size:
+        raise UserError(
+            f"trainer.accumulate_grad_batches={cfg.trainer.accumulate_grad_batches}: a step would "
+            f"have {examples} examples, and batch_size={cfg.batch_size}; leave it out, it follows "
+            "from batch_size and data.batch_size"
+        )
+
+
 def check_objective(objective: str, task: Task) -> None:
     """Refuses an objective that nothing will measure.
 

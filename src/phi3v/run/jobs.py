@@ -92,7 +92,10 @@ def start(cfg: DictConfig, program: str) -> float | None:
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     goes_on = "resume" in cfg and bool(cfg.resume or cfg.run)
-    problem = _obstacle(cfg, folder, goes_on) if is_first_process() else None
+    first = is_first_process()
+    if not first:
+        _say_errors_alone()
+    problem = _obstacle(cfg, folder, goes_on) if first or goes_on else None
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         if problem:
             log.error("job %s is not started: %s", HydraConfig.get().job.num, problem)
@@ -102,7 +105,8 @@ def start(cfg: DictConfig, program: str) -> float | None:
     if problem:
         refuse(UserError(problem))  # and writes nothing there, not even an outcome
     if goes_on and (done := _finished(folder)):
-        print(f"this run has come to its end already\nrun: {folder}")
+        if first:
+            print(f"this run has come to its end already\nrun: {folder}")
         return _figure(done)
     try:
         objective: float | None = pkgutil.resolve_name(program)(cfg)
@@ -124,6 +128,13 @@ def start(cfg: DictConfig, program: str) -> float | None:
     finite = objective is not None and math.isfinite(objective)
     _end(folder, Outcome("ok", objective if finite else None))
     return objective
+
+
+def _say_errors_alone() -> None:
+    """What all processes have to say is on the screen once, from the first one."""
+    for handler in logging.getLogger().handlers:
+        if not isinstance(handler, logging.FileHandler):
+            handler.setLevel(logging.ERROR)
 
 
 def _way_on(cfg: DictConfig, folder: Path) -> str:

@@ -26,6 +26,7 @@ from phi3v.run.checks import (
     check_numbers,
     check_objective,
     check_splits,
+    check_step,
     make_trainer,
 )
 from phi3v.run.directory import RunDirectory
@@ -62,6 +63,7 @@ def train(cfg: DictConfig) -> float | None:
     run = RunDirectory(Path(cfg.paths.run))
     quiet_libraries()
     check_numbers(cfg)
+    check_step(cfg)
     repeatable(cfg.seed)
     begun = take_up(cfg, run) if goes_on(cfg) else Begun()
     writes = is_first_process()

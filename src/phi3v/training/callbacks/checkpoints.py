@@ -65,8 +65,8 @@ class BestCheckpoint(ModelCheckpoint):
         return {**super().state_dict(), "best_values": self.best_values}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up what an earlier training knew."""
-        super().load_state_dict(state_dict)
+        """Take up what an earlier training knew, also where its folder has been moved."""
+        super().load_state_dict(_moved(state_dict, str(self.dirpath)))
         self.best_values = state_dict.get("best_values", {})
 
 
@@ -92,6 +92,9 @@ class LastCheckpoint(ModelCheckpoint):
             enable_version_counter=False,
             save_on_train_epoch_end=True,
         )
+        for name, value in {"minutes": minutes, "steps": steps}.items():
+            if value < 0:
+                raise UserError(f"callbacks.last.{name}={value}: at least 0")
         self.minutes = minutes
         self.steps = steps
         self._saved_at = time.monotonic()
@@ -123,6 +126,10 @@ class LastCheckpoint(ModelCheckpoint):
         if isinstance(exception, SystemExit | NonFiniteStep) and trainer.global_step > 0:
             self._save_checkpoint(trainer, self.format_checkpoint_name({}))
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up what an earlier training knew, also where its folder has been moved."""
+        super().load_state_dict(_moved(state_dict, str(self.dirpath)))
+
     def _is_late(self) -> bool:
         return time.monotonic() - self._saved_at >= 60 * self.minutes
 
@@ -131,6 +138,24 @@ class LastCheckpoint(ModelCheckpoint):
             _keep(Path(filepath))
         super()._save_checkpoint(trainer, filepath)
         self._saved_at = time.monotonic()
+
+
+def _moved(state: dict[str, Any], folder: str) -> dict[str, Any]:
+    """A checkpoint callback's state with the paths that it has in this folder.
+
+    Lightning would forget the best score otherwise, and look for the best file at the old place.
+    """
+
+    def here(path: str) -> str:
+        return str(Path(folder) / Path(path).name) if path else path
+
+    names = ("best_model_path", "kth_best_model_path", "last_model_path")
+    return {
+        **state,
+        "dirpath": folder,
+        **{name: here(state[name]) for name in names},
+        "best_k_models": {here(path): score for path, score in state["best_k_models"].items()},
+    }
 
 
 def _keep(last: Path) -> None:

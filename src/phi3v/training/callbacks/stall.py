@@ -12,6 +12,8 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from phi3v.errors import UserError
+
 log = logging.getLogger(__name__)
 
 
@@ -21,10 +23,12 @@ class StallReport(Callback):
     It says so again each time that the wait has doubled, and ends nothing: a step may be slow.
 
     Args:
-        seconds: After so many without a micro-batch that was completed.
+        seconds: After so many without a micro-batch that was completed; 0 for never.
     """
 
     def __init__(self, seconds: float = 45) -> None:
+        if seconds < 0:
+            raise UserError(f"callbacks.stall.seconds={seconds}: at least 0, which is never")
         self.seconds = seconds
         self._doing = ""
         self._since = 0.0
@@ -34,6 +38,8 @@ class StallReport(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to watch."""
+        if not self.seconds:
+            return
         self._rank = trainer.global_rank
         self._begin("before the first batch")
         self._stop = threading.Event()
@@ -96,7 +102,7 @@ class StallReport(Callback):
 
     def _watch(self, main: int, stop: threading.Event) -> None:
         since, limit = self._since, self.seconds
-        while not stop.wait(min(1.0, self.seconds / 4)):
+        while not stop.wait(min(1.0, max(0.05, self.seconds / 4))):
             if self._since != since:
                 since, limit = self._since, self.seconds
             if (waited := time.monotonic() - since) >= limit:
