@@ -18,7 +18,8 @@ pytestmark = pytest.mark.slow
 
 def test_it_leaves_the_whole_run_directory(demo) -> None:
     assert {path.name for path in demo.run.iterdir()} >= FILES
-    assert {p.name for p in (demo.run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    kept = {"best.ckpt", "last.ckpt", "previous.ckpt"}
+    assert {p.name for p in (demo.run / "checkpoints").iterdir()} == kept
     assert {p.name for p in (demo.run / "adapter").iterdir()} >= {
         "adapter_config.json",
         "adapter_model.safetensors",

@@ -8,6 +8,7 @@ trained weights, and what the model wrote in validation.
 """
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -103,7 +104,7 @@ class Trouble(Callback):
     """Fails in the second step of one process, or keeps it from beginning that step for a while.
 
     Args:
-        what: "error:<rank>", "sleep:<rank>" or "none".
+        what: "error:<rank>", "sleep:<rank>" or "none". "differ" gives each process another setting.
     """
 
     def __init__(self, what):
@@ -130,11 +131,13 @@ def main(checkpoint, result, strategy, processes, micro_batches="1", trouble="no
         FieldMetrics(TASK, {"colour": list(COLOURS)}), max_new_tokens=6, weights=loaded.weights,
     )  # fmt: skip
     record = Record()
+    rank = os.environ.get("LOCAL_RANK", "0")
+    settings = {"optimizer.lr": rank} if trouble == "differ" else {}
     trainer = Trainer(
         accelerator="cpu", devices=int(processes), max_epochs=2, num_sanity_val_steps=0,
         strategy=ShardedStrategy() if divided else strategy, gradient_clip_val=0.5,
         logger=False,
-        callbacks=[record, RankGuard({}), GradientCheck(), StallReport(2), Trouble(trouble)],
+        callbacks=[record, RankGuard(settings), GradientCheck(), StallReport(2), Trouble(trouble)],
         enable_checkpointing=False, accumulate_grad_batches=int(micro_batches),
         enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
         default_root_dir=Path(result).parent,

@@ -22,10 +22,19 @@ def steps_in(folder: Path) -> dict[str, int]:
     }
 
 
-def test_the_last_two_are_kept(make_module, make_data, make_trainer, tmp_path):
-    trainer = make_trainer(2, [LastCheckpoint(tmp_path, steps=2)])
-    trainer.fit(make_module(), make_data())  # three steps an epoch; the third is saved as its end
-    assert steps_in(tmp_path) == {"last.ckpt": 6, "previous.ckpt": 4}
+@pytest.mark.parametrize(("steps", "saved"), [(0, [2, 3, 5, 6]), (4, [2, 3, 4, 5, 6])])
+def test_it_is_saved_at_the_end_of_an_epoch_and_before_validations(
+    make_module, make_data, make_trainer, tmp_path, monkeypatch, steps, saved
+):
+    seen, save = [], LastCheckpoint._save_checkpoint
+    monkeypatch.setattr(
+        LastCheckpoint, "_save_checkpoint",
+        lambda self, trainer, path: (seen.append(trainer.global_step), save(self, trainer, path)),
+    )  # fmt: skip
+    trainer = make_trainer(2, [LastCheckpoint(tmp_path, steps=steps)])
+    trainer.fit(make_module(), make_data())  # three steps an epoch, a validation behind the third
+    assert seen == saved
+    assert steps_in(tmp_path) == {"last.ckpt": 6, "previous.ckpt": 5}
 
 
 def test_without_hard_links_they_are_copied(
@@ -36,7 +45,7 @@ def test_without_hard_links_they_are_copied(
 
     monkeypatch.setattr(Path, "hardlink_to", refuse)
     make_trainer(2, [LastCheckpoint(tmp_path)]).fit(make_module(), make_data())
-    assert steps_in(tmp_path) == {"last.ckpt": 6, "previous.ckpt": 3}
+    assert steps_in(tmp_path) == {"last.ckpt": 6, "previous.ckpt": 5}
 
 
 def test_so_many_of_the_best_are_kept(make_module, make_data, make_trainer, tmp_path):

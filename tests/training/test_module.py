@@ -201,7 +201,7 @@ def test_a_checkpoint_holds_what_trains_and_loads_without_pickles(
     module = make_module(full.attach(base) if kind == "full" else None)
     callbacks = [BestCheckpoint(folder, "colour/accuracy"), LastCheckpoint(folder)]
     make_trainer(1, callbacks).fit(module, make_data())
-    assert {path.name for path in folder.iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert {path.name for path in folder.iterdir()} == {"best.ckpt", "last.ckpt", "previous.ckpt"}
     checkpoint = torch.load(folder / "last.ckpt", weights_only=True)
     state = trained_state(module.model)
     assert set(checkpoint["state_dict"]) == {f"model.{name}" for name in state}

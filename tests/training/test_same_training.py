@@ -99,6 +99,35 @@ class Signal(Callback):
             os.kill(os.getpid(), self.number)
 
 
+class SignalInValidation(Callback):
+    """Sends this process a signal in the validation behind a step."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
+        if trainer.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize(("batch_size", "accumulate"), [(6, 1), (3, 2)])
+@pytest.mark.parametrize("step", [3, 6])
+def test_a_validation_is_not_waited_for_and_comes_again(
+    run, tmp_path, step, batch_size, accumulate
+):
+    division = {"batch_size": batch_size, "accumulate": accumulate, "dropout": 0.2}
+    steps, weights = run("whole", **division)
+    run(
+        "first", **division, stop=SignalInValidation(step), keep=LastCheckpoint(tmp_path),
+        ends=SystemExit,
+    )  # fmt: skip
+    assert run.caught.value.code == 143
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == step - 1
+    rest, rest_weights = run("rest", **division, resume=tmp_path / "last.ckpt")
+    assert rest == steps[step - 1 :]
+    assert all(torch.equal(rest_weights[name], tensor) for name, tensor in weights.items())
+
+
 # The third step is the last of its epoch.
 @pytest.mark.parametrize(("batch_size", "accumulate"), [(6, 1), (3, 2)])
 @pytest.mark.parametrize("step", [1, 2, 3, 5])
@@ -113,8 +142,11 @@ def test_a_training_that_is_told_to_end_goes_on_as_if_never_stopped(
     )  # fmt: skip
     assert run.caught.value.code == 143
     assert first == steps[:step]
+    # The third step is followed by a validation, which is not waited for: both come again.
+    saved = step - (step == 3)
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == saved
     rest, rest_weights = run("rest", **division, resume=tmp_path / "last.ckpt")
-    assert rest == steps[step:]
+    assert rest == steps[saved:]
     assert all(torch.equal(rest_weights[name], tensor) for name, tensor in weights.items())
 
 
@@ -183,13 +215,13 @@ def test_nothing_is_saved_between_a_step_and_its_validation(run, tmp_path):
 
 
 def test_a_validation_within_the_epoch_is_not_lost(run, tmp_path):
-    """Saved at every step that has no validation behind it, and killed behind one."""
+    """Each step has one behind it; told to end in a step, the training does not wait for its."""
     settings = {"val_check_interval": 1, "dropout": 0.2}
     run("first", **settings, stop=Signal(2, signal.SIGTERM), keep=LastCheckpoint(tmp_path, 0),
         ends=SystemExit)  # fmt: skip
     steps, weights = run("whole", **settings)
     rest, rest_weights = run("rest", **settings, resume=tmp_path / "last.ckpt")
-    assert rest == steps[2:]
+    assert rest == steps[1:]
     assert all(torch.equal(rest_weights[name], tensor) for name, tensor in weights.items())
 
 
@@ -200,8 +232,9 @@ def test_a_training_goes_on_with_other_micro_batches(run, tmp_path, step, before
     stop = {"stop": Signal(step, signal.SIGTERM), "keep": LastCheckpoint(tmp_path)}
     run("first", 6 // before, before, ends=SystemExit, **stop)
     rest, rest_weights = run("rest", 6 // now, now, resume=tmp_path / "last.ckpt")
-    assert [row[:2] for row in rest] == [row[:2] for row in steps[step:]]
-    for (_, _, loss), (_, _, other) in zip(steps[step:], rest, strict=True):
+    saved = step - (step == 3)
+    assert [row[:2] for row in rest] == [row[:2] for row in steps[saved:]]
+    for (_, _, loss), (_, _, other) in zip(steps[saved:], rest, strict=True):
         assert float(other) == pytest.approx(float(loss), abs=1e-5)
     for name, tensor in weights.items():
         torch.testing.assert_close(rest_weights[name], tensor, atol=1e-5, rtol=0)

@@ -107,3 +107,13 @@ def test_each_rank_says_that_one_of_them_holds_up_the_rest(checkpoint, tmp_path)
     waits = r"nothing done for \d+ s, after step 1, before the next batch"
     assert re.search(rf"rank 0: {waits} \(\w+, .+distributed_c10d.py:\d+\)", err)
     assert re.search(rf"rank 1: {waits} \(on_train_batch_end, .+mixed_training.py:\d+\)", err)
+
+
+def test_ranks_that_are_not_the_same_training_all_say_so_and_end(checkpoint, tmp_path):
+    status, err = to_its_end(checkpoint, tmp_path / "told.json", "ddp", "2", "1", "differ")
+    assert status != 0
+    for rank in (0, 1):
+        assert re.search(
+            rf"\[rank{rank}\]: .*UserError: the ranks are not the same training: optimizer.lr is "
+            r"'0' on rank 0 and '1' on rank 1", err,
+        )  # fmt: skip

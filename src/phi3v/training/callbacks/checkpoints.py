@@ -14,6 +14,7 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
 
 from phi3v.errors import UserError
 from phi3v.metric import direction
@@ -74,10 +75,11 @@ class LastCheckpoint(ModelCheckpoint):
     """Keeps the latest state from which a training can go on exactly, as `<folder>/last.ckpt`.
 
     It is saved when an epoch is complete, after its validation; within an epoch whenever enough
-    time or steps have passed, between two steps; and when the training is interrupted or is about
-    to take a step that is not finite. What is interrupted in the middle of a step is not saved: of
-    a step taken by half nothing can go on. The one before is kept as `<folder>/previous.ckpt`, in
-    case that the last one cannot be read.
+    time or steps have passed, between two steps, and one step before a validation and behind it;
+    and when the training is interrupted or is about to take a step that is not finite. What is
+    interrupted in the middle of a step or of a validation is not saved: nothing can go on exactly
+    from there. The one before is kept as `<folder>/previous.ckpt`, in case that the last one cannot
+    be read.
 
     Args:
         folder: Where it is written.
@@ -109,21 +111,28 @@ class LastCheckpoint(ModelCheckpoint):
     ) -> None:
         """Save between two steps when it is time, unless a validation comes first.
 
-        Lightning would leave out that validation when it goes on from there.
+        Lightning would leave out that validation when it goes on from there. Before the step that
+        comes before a validation it is always time: that may be interrupted, and take long.
         """
-        between_steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        last = batch_idx + 1 == trainer.num_training_batches
-        validates = last or (batch_idx + 1) % (trainer.val_check_batch or math.inf) == 0
+        done, micro_batches = batch_idx + 1, trainer.accumulate_grad_batches
         late = trainer.strategy.broadcast(self._is_late())
         due = late or (self.steps > 0 and trainer.global_step % self.steps == 0)
-        if between_steps and not validates and due:
+        due = due or _validates(trainer, done + micro_batches)
+        if done % micro_batches == 0 and due and not _validates(trainer, done):
+            self._save_checkpoint(trainer, self.format_checkpoint_name({}))
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save behind a validation within an epoch; the one at its end has the epoch's own save."""
+        within = not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        if trainer.state.fn == TrainerFn.FITTING and within and not trainer.sanity_checking:
             self._save_checkpoint(trainer, self.format_checkpoint_name({}))
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         """Save where an interruption between steps left the training, and nothing else."""
-        if isinstance(exception, SystemExit | NonFiniteStep) and trainer.global_step > 0:
+        told = isinstance(exception, SystemExit | NonFiniteStep)
+        if told and trainer.global_step > 0 and not trainer.validating:
             self._save_checkpoint(trainer, self.format_checkpoint_name({}))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -138,6 +147,12 @@ class LastCheckpoint(ModelCheckpoint):
             _keep(Path(filepath))
         super()._save_checkpoint(trainer, filepath)
         self._saved_at = time.monotonic()
+
+
+def _validates(trainer: Trainer, batches: int) -> bool:
+    """Whether a validation follows so many micro-batches of an epoch."""
+    last = batches >= trainer.num_training_batches
+    return last or batches % (trainer.val_check_batch or math.inf) == 0
 
 
 def _moved(state: dict[str, Any], folder: str) -> dict[str, Any]:

@@ -1,5 +1,8 @@
 """Lets a training that is told to end finish its step, so that it can go on exactly from there.
 
+A validation is not finished: it may take longer than a cluster waits, and what was saved before the
+step that it followed is close.
+
 Ctrl-C, SIGTERM, and SIGUSR1 and SIGUSR2, which clusters send before they take a machine away.
 """
 
@@ -48,12 +51,30 @@ class Interruption(Callback):
         """Let all ranks leave after this step when one of them was told to end."""
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return  # in the middle of a step
+        if self._agreed(trainer, pl_module):
+            # Lightning looks at this when the step, and the validation behind it, is complete.
+            trainer._signal_connector.received_sigterm = True
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Let all ranks leave a validation within the training."""
+        if self._before and self._agreed(trainer, pl_module):
+            raise SystemExit  # on_exception knows the status
+
+    def _agreed(self, trainer: Trainer, pl_module: LightningModule) -> bool:
+        """Whether any rank was told to end; every one of them knows it then."""
         number = torch.tensor(self.received or 0, device=pl_module.device)
         agreed = int(trainer.strategy.reduce(number, reduce_op="max"))
         if agreed:
             self.received = signal.Signals(agreed)
-            # Lightning looks at this when the step, and the validation behind it, is complete.
-            trainer._signal_connector.received_sigterm = True
+        return bool(agreed)
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
