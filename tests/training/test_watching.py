@@ -49,7 +49,7 @@ def rows(tmp_path):
 
 def test_every_step_has_its_speed(make_module, make_data, make_trainer, tmp_path, rows):
     module = make_module()
-    watch = [Throughput(), Sleep(0.5, step=2)]
+    watch = [Throughput(seconds=0), Sleep(0.5, step=2)]
     make_trainer(1, watch, [StepMetrics(tmp_path)]).fit(module, make_data())
     steps = rows()
     assert len(steps) == 3
@@ -62,6 +62,15 @@ def test_every_step_has_its_speed(make_module, make_data, make_trainer, tmp_path
         assert (seconds > 0.5) == (row["step"] == "2")
         assert 0.01 < float(row["memory/peak_gib"]) < 20
         assert "speed/mfu" not in row  # nobody knows what this CPU can do
+
+
+def test_short_steps_are_measured_together(make_module, make_data, make_trainer, tmp_path, rows):
+    watch = [Throughput(seconds=0.4), Sleep(0.5, step=3)]
+    make_trainer(1, watch, [StepMetrics(tmp_path)]).fit(make_module(), make_data())
+    first, second, third = rows()
+    assert second["speed/examples_per_s"] == first["speed/examples_per_s"]  # the latest, once more
+    seconds = 8 / float(third["speed/examples_per_s"])  # of the second and the third
+    assert 0.5 < seconds < 1.5
 
 
 def test_operations_are_those_of_real_tokens(make_module, make_data, make_trainer, tmp_path, rows):
@@ -93,7 +102,7 @@ def test_padding_is_told(make_module, make_data, make_trainer, tmp_path, rows):
 def test_waiting_for_data_is_told(make_module, make_data, make_trainer, tmp_path, rows, caplog):
     caplog.set_level(logging.INFO, logger="phi3v")
     data = slow_loader(make_data(), 0.3)
-    callbacks = [Throughput(), StepLines(steps=1)]
+    callbacks = [Throughput(seconds=0), StepLines(steps=1)]
     make_trainer(1, callbacks, [StepMetrics(tmp_path)]).fit(make_module(), data)
     assert all(float(row["speed/data_wait"]) > 0.5 for row in rows()[:2])
     assert "% waiting for data" in caplog.text

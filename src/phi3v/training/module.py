@@ -35,7 +35,7 @@ from phi3v.training.loss import base_of, supervised_loss
 from phi3v.training.non_finite import NonFiniteSteps
 from phi3v.training.progress import rewind_to_step
 from phi3v.training.sharding import is_sharded, shard
-from phi3v.training.step_sums import StepSums
+from phi3v.training.step_sums import StepSums, StepTotal
 
 PREFIX = "model."  # of the trained tensors' names in a checkpoint: this module's attribute
 
@@ -95,6 +95,7 @@ class FineTuning(LightningModule):
         # Of the step that is being gathered, on this rank.
         self._ids: list[str] = []
         self.sums = StepSums(self.model)
+        self.last_step = StepTotal()
         self.strict_loading = False  # the base is not in a checkpoint; on_load_checkpoint is strict
 
     def configure_model(self) -> None:
@@ -146,7 +147,7 @@ class FineTuning(LightningModule):
         its micro-batch, so that the training would depend on where it runs. Here the sum over all
         of them is divided once, by the number of tokens that all of them have.
         """
-        step = self.sums.take(self.trainer.strategy)
+        self.last_step = step = self.sums.take(self.trainer.strategy)
         if step.supervised == 0:
             raise ValueError("no supervised token in the whole step")
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]

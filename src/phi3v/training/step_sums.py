@@ -33,12 +33,16 @@ class StepTotal:
             pictures that the model remembers are counted as given.
     """
 
-    loss: float
-    supervised: float
-    examples: float
-    tokens: float
-    places: float
-    tflop: float
+    loss: float = 0.0
+    supervised: float = 0.0
+    examples: float = 0.0
+    tokens: float = 0.0
+    places: float = 0.0
+    tflop: float = 0.0
+
+    def __add__(self, other: "StepTotal") -> "StepTotal":
+        """Of several steps."""
+        return StepTotal(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
 class StepSums(nn.Module):

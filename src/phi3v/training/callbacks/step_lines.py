@@ -16,6 +16,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
+from phi3v.training.module import FineTuning
+
 log = logging.getLogger(__name__)
 
 MUCH_WAITING = 0.2  # of a step: more data.num_workers may help
@@ -59,7 +61,8 @@ class StepLines(Callback):
         step = trainer.global_step
         if step != self._counted:
             self._counted = step
-            self._tokens += float(trainer.callback_metrics.get("train/tokens", 0))
+            assert isinstance(pl_module, FineTuning)
+            self._tokens += pl_module.last_step.tokens
         if step == self._step or not self._due(step):
             return
         now = time.monotonic()

@@ -1,4 +1,4 @@
-"""How fast a training is and what holds it up, as metrics of every step.
+"""How fast a training is and what holds it up, as metrics by step.
 
 speed/examples_per_s, speed/tokens_per_s    over all devices, padding not counted
 speed/tflops                                operations of the model, by second and device
@@ -16,16 +16,25 @@ import torch
 from lightning.fabric.utilities.throughput import get_available_flops
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from phi3v.training.step_sums import TERA
+from phi3v.training.module import FineTuning
+from phi3v.training.step_sums import TERA, StepTotal
 
 GIB = 2**30
 
 
 class Throughput(Callback):
-    """Measures from one step of the optimizer to the next, validations and checkpoints left out."""
+    """Measures from step to step, validations and checkpoints left out.
 
-    def __init__(self) -> None:
+    Args:
+        seconds: Over so much time at least, for single short steps tell little; the first step is
+            measured alone, and steps in between repeat the latest figures.
+    """
+
+    def __init__(self, seconds: float = 1.0) -> None:
+        self.seconds = seconds
         self._step = 0
+        self._first = True
+        self._done = StepTotal()
         self._since = 0.0
         self._waited = 0.0
         self._peak: float | None = None
@@ -35,7 +44,7 @@ class Throughput(Callback):
         dtype = torch.bfloat16 if "bf16" in str(trainer.precision) else torch.float32
         dtype = torch.float16 if str(trainer.precision).startswith("16") else dtype
         self._peak = get_available_flops(pl_module.device, dtype)  # None for what it does not know
-        self._step = trainer.global_step
+        self._step, self._first = trainer.global_step, True
         self._start(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -56,16 +65,20 @@ class Throughput(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Log the step that this batch has completed."""
+        """Log the steps since the last time, when it is time."""
         if trainer.global_step == self._step:
             return
+        assert isinstance(pl_module, FineTuning)
         self._step = trainer.global_step
+        self._done += pl_module.last_step
         seconds = max(time.perf_counter() - self._since, 1e-9)
-        step = trainer.callback_metrics
-        tflops = float(step["train/tflop"]) / seconds / trainer.world_size
+        if seconds < self.seconds and not self._first:
+            return
+        self._first = False
+        tflops = self._done.tflop / seconds / trainer.world_size
         speed = {
-            "speed/examples_per_s": float(step["train/examples"]) / seconds,
-            "speed/tokens_per_s": float(step["train/tokens"]) / seconds,
+            "speed/examples_per_s": self._done.examples / seconds,
+            "speed/tokens_per_s": self._done.tokens / seconds,
             "speed/tflops": tflops,
             "speed/data_wait": min(1.0, (_waited(trainer) - self._waited) / seconds),
             "memory/peak_gib": peak_memory(pl_module.device) / GIB,
@@ -76,6 +89,7 @@ class Throughput(Callback):
         self._start(trainer)
 
     def _start(self, trainer: Trainer) -> None:
+        self._done = StepTotal()
         self._since, self._waited = time.perf_counter(), _waited(trainer)
 
 
