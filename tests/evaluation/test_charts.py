@@ -58,6 +58,12 @@ def test_one_point_or_a_flat_line_can_be_drawn(points):
     assert len(svg.findall("polyline")) == 1
 
 
+def test_a_share_that_stays_at_zero_has_no_ticks_below():
+    svg = line_chart([Series("a", [(1, 0.0), (2, 0.0)])], "parse rate", lambda v: f"{v:.0%}")
+    assert "0%" in svg
+    assert "-" not in "".join(text.text or "" for text in parse(svg).iter("text"))
+
+
 def test_a_long_history_is_thinned_and_keeps_its_last_point():
     points = [(step, float(step)) for step in range(10_001)]
     places = parse(line_chart([Series("a", points)], "x", str)).find("polyline").get("points")

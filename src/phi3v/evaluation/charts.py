@@ -137,6 +137,8 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 def _spread(low: float, high: float, margin: float) -> tuple[float, float]:
     """Ends of an axis that shows low to high; equal ends are moved apart."""
+    if low == high == 0:
+        return 0.0, 1.0  # a share that stays at zero has no room below
     if low == high:
         half = abs(low) / 2 or 0.5
         return low - half, high + half
