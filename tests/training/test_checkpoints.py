@@ -89,7 +89,9 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_earlier_one(tmp_path, mo
         raise error
 
     monkeypatch.setattr(torch, "save", fail)
-    with pytest.raises(UserError, match=r"cannot be written \(.+\); the earlier one .* make space"):
+    with pytest.raises(
+        UserError, match=r"cannot be written, [\d,.]+ MiB .+ \(.+\); the earlier one"
+    ):
         writer.save_checkpoint({"step": 2}, path)
     assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
     assert torch.load(path) == {"step": 1}

@@ -1,6 +1,7 @@
 """Writes checkpoints so that there is a whole one at every moment, whatever happens meanwhile."""
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 os.fsync(file.fileno())
             part.replace(path)
         except (OSError, RuntimeError) as error:  # torch's own, where the disk's is lost on the way
+            free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else 0
             part.unlink(missing_ok=True)
             reason = " ".join(str(error).split())[:200]
             kept = "; the earlier one of this name is as it was" if path.exists() else ""
             raise UserError(
-                f"{path}: the checkpoint cannot be written ({reason}){kept}: make space, then go on"
-                " with resume=true"
+                f"{path}: the checkpoint cannot be written, {free / 2**20:,.1f} MiB were free there"
+                f" ({reason}){kept}: make space, then go on with resume=true"
             ) from error
