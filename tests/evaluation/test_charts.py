@@ -58,10 +58,12 @@ def test_one_point_or_a_flat_line_can_be_drawn(points):
     assert len(svg.findall("polyline")) == 1
 
 
-def test_a_share_that_stays_at_zero_has_no_ticks_below():
-    svg = line_chart([Series("a", [(1, 0.0), (2, 0.0)])], "parse rate", lambda v: f"{v:.0%}")
-    assert "0%" in svg
-    assert "-" not in "".join(text.text or "" for text in parse(svg).iter("text"))
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_share_that_stays_where_it_is_has_ticks_of_shares_alone(share):
+    svg = line_chart([Series("a", [(1, share), (2, share)])], "rate", lambda v: f"{v:.0%}")
+    ticks = re.findall(r">(-?\d+)%<", svg)
+    assert len(ticks) >= 2
+    assert all(0 <= int(tick) <= 100 for tick in ticks)
 
 
 def test_a_long_history_is_thinned_and_keeps_its_last_point():

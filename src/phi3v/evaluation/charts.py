@@ -136,12 +136,10 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def _spread(low: float, high: float, margin: float) -> tuple[float, float]:
-    """Ends of an axis that shows low to high; equal ends are moved apart."""
-    if low == high == 0:
-        return 0.0, 1.0  # a share that stays at zero has no room below
+    """Ends of an axis that shows low to high; for a flat line it begins at zero."""
     if low == high:
-        half = abs(low) / 2 or 0.5
-        return low - half, high + half
+        # Room on both sides would show shares below nothing or above all.
+        low, high = (min(0.0, low), max(0.0, high)) if low else (0.0, 1.0)
     return low - margin * (high - low), high + margin * (high - low)
 
 
