@@ -134,3 +134,9 @@ def batch(make_data):
     data = make_data(count=30, batch_size=8)
     data.setup()
     return next(iter(data.val_dataloader()))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Where checkpoints go; made by whoever writes the first."""
+    return tmp_path / "run" / "checkpoints"

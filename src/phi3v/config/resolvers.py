@@ -73,7 +73,7 @@ def per_device(total: int, most: int, devices: object, nodes: int) -> int:
     Raises:
         UserError: When the total cannot be divided over the devices.
     """
-    together = _count(devices) * _positive("trainer.num_nodes", nodes)
+    together = count_devices(devices) * _positive("trainer.num_nodes", nodes)
     if _positive("batch_size", total) % together:
         raise UserError(
             f"batch_size={total} cannot be divided over {together} devices; choose a multiple"
@@ -89,11 +89,11 @@ def accumulation(total: int, at_once: int, devices: object, nodes: int) -> int:
         UserError: When the numbers do not go into each other.
     """
     at_once = _positive("data.batch_size", at_once)
-    together = at_once * _count(devices) * _positive("trainer.num_nodes", nodes)
+    together = at_once * count_devices(devices) * _positive("trainer.num_nodes", nodes)
     if _positive("batch_size", total) % together:
         raise UserError(
             f"batch_size={total} cannot be made of steps of {together} examples "
-            f"(data.batch_size={at_once} x {_count(devices)} devices x {nodes} nodes); "
+            f"(data.batch_size={at_once} x {count_devices(devices)} devices x {nodes} nodes); "
             "choose numbers that divide it"
         )
     return total // together
@@ -105,7 +105,12 @@ def _positive(key: str, number: int) -> int:
     return number
 
 
-def _count(devices: object) -> int:
+def count_devices(devices: object) -> int:
+    """How many devices `trainer.devices` means: a number, or a list of them.
+
+    Raises:
+        UserError: When it is neither.
+    """
     number = (
         len(devices) if isinstance(devices, Sequence) and not isinstance(devices, str) else devices
     )

@@ -48,7 +48,7 @@ class Phi3VConfig(Phi3Config):
     model_type = "phi3_v"
     # No plan for pipelines: a stage would have to hold the pictures as well.
     base_model_pp_plan = None  # type: ignore[assignment]
-    sub_configs_defaults = {  # noqa: RUF012  (transformers reads this class attribute)
+    sub_configs_defaults = {
         "vision_config": SubConfigSpec(CLIPVisionConfig, init_kwargs=VIT_L_14_336)
     }
 

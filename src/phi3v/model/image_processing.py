@@ -125,7 +125,7 @@ class Phi3VImageProcessor(BaseImageProcessor):
         do_normalize: whether to subtract the mean and divide by the standard deviation.
     """
 
-    model_input_names = ["pixel_values", "image_sizes"]  # noqa: RUF012
+    model_input_names = ["pixel_values", "image_sizes"]
     valid_kwargs = Phi3VImageProcessorKwargs  # type: ignore[assignment]
 
     num_crops = 16

@@ -45,20 +45,20 @@ class Phi3VPreTrainedModel(PreTrainedModel):
     config: Phi3VConfig
     config_class = Phi3VConfig
     base_model_prefix = "model"
-    input_modalities = ["image", "text"]  # noqa: RUF012
+    input_modalities = ["image", "text"]
     supports_gradient_checkpointing = True
-    _no_split_modules = [  # noqa: RUF012
+    _no_split_modules = [
         "Phi3DecoderLayer",
         "CLIPEncoderLayer",
         "CLIPVisionEmbeddings",
     ]
-    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
+    _skip_keys_device_placement = ["past_key_values"]
     _supports_flash_attn = True
     _supports_sdpa = True
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
-    _can_record_outputs = {  # noqa: RUF012
+    _can_record_outputs = {
         "hidden_states": Phi3DecoderLayer,
         "attentions": Phi3Attention,
     }
@@ -221,9 +221,9 @@ def _begins(cache: Cache | None) -> bool:
 class Phi3VForCausalLM(Phi3VPreTrainedModel, PictureGenerationMixin):
     """Phi-3-Vision with its language head."""
 
-    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012
-    _tp_plan = {"lm_head": "colwise_gather_output"}  # noqa: RUF012
-    _fsdp_plan = {"lm_head": "keep_full_weight"}  # noqa: RUF012
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
+    _tp_plan = {"lm_head": "colwise_gather_output"}
+    _fsdp_plan = {"lm_head": "keep_full_weight"}
 
     def __init__(self, config: Phi3VConfig) -> None:
         super().__init__(config)

@@ -47,8 +47,8 @@ class Phi3VProcessor(ProcessorMixin):
             also takes lists of {"type": "image"} and {"type": "text", "text": ...} as content.
     """
 
-    text_kwargs = {"return_tensors": "pt"}  # noqa: RUF012
-    images_kwargs = {"return_tensors": "pt"}  # noqa: RUF012
+    text_kwargs = {"return_tensors": "pt"}
+    images_kwargs = {"return_tensors": "pt"}
 
     def __init__(
         self,

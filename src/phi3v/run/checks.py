@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from phi3v.config import instantiate
 from phi3v.config.launchers import launched_processes
+from phi3v.config.resolvers import count_devices
 from phi3v.errors import UserError
 from phi3v.run.assembly import Pieces
 from phi3v.task import Task
@@ -38,17 +39,14 @@ def make_trainer(cfg: DictConfig, callbacks: list[Any]) -> lightning.Trainer:
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"trainer: {reason[:300]} (trainer=cpu runs on any machine)") from error
-    started, planned = launched_processes(), cfg.trainer.num_nodes * _count(cfg.trainer.devices)
+    started = launched_processes()
+    planned = cfg.trainer.num_nodes * count_devices(cfg.trainer.devices)
     if started not in (1, planned):
         raise UserError(
             f"{started} processes were started, and trainer.devices={cfg.trainer.devices} with "
             f"trainer.num_nodes={cfg.trainer.num_nodes} makes {planned}: give numbers that fit"
         )
     return trainer
-
-
-def _count(devices: Any) -> int:
-    return devices if isinstance(devices, int) else len(devices)
 
 
 def check_numbers(cfg: DictConfig) -> None:
@@ -71,7 +69,7 @@ def check_step(cfg: DictConfig) -> None:
     Raises:
         UserError: When a step would have another number of examples than `batch_size`.
     """
-    together = _count(cfg.trainer.devices) * cfg.trainer.num_nodes * cfg.data.batch_size
+    together = count_devices(cfg.trainer.devices) * cfg.trainer.num_nodes * cfg.data.batch_size
     examples = together * cfg.trainer.accumulate_grad_batches
     if examples != cfg.batch_size:
         raise UserError(
