@@ -78,7 +78,7 @@ def test_a_training_that_diverges_is_stopped_with_step_examples_and_state(
     assert line.startswith(f"error: step {last['global_step'] + 1}: the ")
     train = json.loads((run / "splits.json").read_text())["train"]
     assert sum(name in line for name in train) == 8  # a step's
-    assert json.loads((run / "outcome.json").read_text())["status"] == "failed"
+    assert json.loads((run / "outcome.json").read_text())["status"] == "diverged"
 
 
 def test_a_training_that_diverges_still_leaves_its_figures(program) -> None:

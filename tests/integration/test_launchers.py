@@ -5,6 +5,7 @@ tests/support/srun.py stands in for SLURM: it sets the same variables and passes
 
 import json
 import signal
+import socket
 
 import pytest
 import yaml
@@ -14,13 +15,13 @@ from .test_resume import WEIGHTS, losses
 
 pytestmark = pytest.mark.slow
 
-WORDS = (
+RECIPE = (
     *(word for word in SMALL if word != "data.batch_size=8"),
-    "trainer.devices=2",
     "trainer.strategy=ddp",
     "adapter.dropout=0.1",
     "data.num_workers=2",
 )
+WORDS = (*RECIPE, "trainer.devices=2")
 SRUN = (str(ROOT / "tests" / "support" / "srun.py"), "2", str(ROOT / "train.py"))
 TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node=2")
 
@@ -28,6 +29,19 @@ TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node=2")
 @pytest.fixture
 def env(cache):
     return {"PHI3V_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def whole(program):
+    """The same training, started by Lightning and never interrupted."""
+    done = program("train.py", *WORDS, fresh=True)
+    assert done.status == 0, done.err[-3000:]
+    return done.run
+
+
+def assert_same(run, whole) -> None:
+    assert losses(run) == losses(whole)
+    assert (run / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
 
 
 def test_torchrun_makes_one_run(env, tmp_path) -> None:
@@ -40,6 +54,26 @@ def test_torchrun_makes_one_run(env, tmp_path) -> None:
     assert done.out.count("data: drawn catalogue") == 1
 
 
+def test_two_nodes_train_what_one_trains(env, tmp_path, whole) -> None:
+    with socket.create_server(("localhost", 0)) as server:
+        port = server.getsockname()[1]
+    words = (
+        *("-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--rdzv-id=both"),
+        *("--rdzv-backend=c10d", f"--rdzv-endpoint=localhost:{port}", "--local-addr=127.0.0.1"),
+        *(str(ROOT / "train.py"), *RECIPE, "trainer.devices=1", "trainer.num_nodes=2"),
+    )
+    with (
+        running(*words, cwd=tmp_path, env=env) as one,
+        running(*words, cwd=tmp_path, env=env) as other,
+    ):
+        _, err = one.communicate(timeout=240)
+        other.communicate(timeout=60)
+    assert (one.returncode, other.returncode) == (0, 0), err
+    (run,) = (tmp_path / "runs" / "lora_r16").iterdir()
+    assert run.name == "torchrun-both"
+    assert_same(run, whole)
+
+
 def test_another_number_of_processes_than_planned_is_refused(env, tmp_path) -> None:
     done = start(*TORCHRUN, str(ROOT / "train.py"), *SMALL, cwd=tmp_path, env=env)
     assert done.status != 0
@@ -47,10 +81,8 @@ def test_another_number_of_processes_than_planned_is_refused(env, tmp_path) -> N
 
 
 def test_what_slurm_interrupts_goes_on_by_itself_when_slurm_starts_it_again(
-    env, tmp_path, program
+    env, tmp_path, whole
 ) -> None:
-    whole = program("train.py", *WORDS, fresh=True)
-    assert whole.status == 0, whole.err[-3000:]
     with running(*SRUN, *WORDS, cwd=tmp_path, env=env) as process:
         read_until(process, "step 1/")
         process.send_signal(signal.SIGUSR1)
@@ -61,8 +93,7 @@ def test_what_slurm_interrupts_goes_on_by_itself_when_slurm_starts_it_again(
     assert "going on after step" in again.out
     run = tmp_path / again.run
     assert run.name == "slurm-4711-0"
-    assert losses(run) == losses(whole.run)
-    assert (run / WEIGHTS).read_bytes() == (whole.run / WEIGHTS).read_bytes()
+    assert_same(run, whole)
 
 
 def test_submitit_runs_the_jobs_of_a_sweep(env, tmp_path) -> None:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from phi3v.errors import UserError
-from phi3v.metric import baselines, best_constant, direction
+from phi3v.metric import baselines, best_constant
 from phi3v.metric.baselines import least_mape
-from phi3v.task import METRICS, Task
+from phi3v.task import METRICS, Task, direction
 
 TASK = Task(
     "products",

@@ -2,79 +2,18 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
 from phi3v.config.launchers import is_first_process
-from phi3v.run.jobs import Outcome, clean_environment, job_command
+from phi3v.run.lock import only_program_on
+from phi3v.run.outcome import Outcome
+from phi3v.run.sweep.process import clean_environment, job_command
 
-ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = """
-import hydra
-from phi3v.config.front_door import enter
-
-
-@hydra.main(version_base="1.3", config_path="conf", config_name="train")
-def main(cfg):
-    from phi3v.run import jobs
-
-    return jobs.start(cfg, "small_program:train")
-
-
-if __name__ == "__main__":
-    enter(main, __file__, "train")
-"""
-PROGRAM = """
-import json, os
-from pathlib import Path
-from phi3v.errors import UserError
-
-
-def train(cfg):
-    seen = {"pid": os.getpid(), "r": cfg.adapter.r, "lr": cfg.optimizer.lr, "cwd": os.getcwd()}
-    seen["rank"] = os.environ.get("LOCAL_RANK")
-    Path(cfg.paths.run, "seen.json").write_text(json.dumps(seen))
-    if cfg.adapter.r == 13:
-        raise UserError("thirteen is bad luck")
-    if cfg.adapter.r == 14:
-        raise RuntimeError("a bug")
-    if cfg.adapter.r == 15:
-        os._exit(9)
-    return cfg.adapter.r / 2
-"""
-Start = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Start:
-    """Start a program whose training is three lines long, with the real configuration."""
-    home = tmp_path / "home of it"
-    home.mkdir()
-    shutil.copytree(ROOT / "conf", home / "conf")
-    (home / "train.py").write_text(SCRIPT, encoding="utf-8")
-    (home / "small_program.py").write_text(PROGRAM, encoding="utf-8")
-    here = tmp_path / "here"
-    here.mkdir()
-
-    def run(
-        *words: str, environment: Mapping[str, str] | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, str(home / "train.py"), *words],
-            cwd=here,
-            env={**os.environ, **(environment or {})},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-
-    return run
+from .conftest import Start
 
 
 def only(pattern: str, where: Path) -> Path:
@@ -117,12 +56,24 @@ def test_a_directory_with_a_run_in_it_is_left_as_it_is(start: Start, tmp_path: P
     assert seen(left.parent / "1")["r"] == 4
 
 
+def test_two_programs_do_not_work_on_one_run(start: Start, tmp_path: Path) -> None:
+    run = tmp_path / "here" / "mine"
+    run.mkdir()
+    with only_program_on(run):
+        done = start("hydra.run.dir=mine")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert f"mine: process {os.getpid()} on " in done.stderr
+    assert not (run / "outcome.json").exists()
+    assert not (run / "seen.json").exists()
+
+
 def test_an_error_of_the_user_is_one_line_and_status_2(start: Start, tmp_path: Path) -> None:
     done = start("adapter.r=13")
     assert done.returncode == 2
     assert done.stderr.splitlines() == ["error: thirteen is bad luck"]
     folder = only("here/runs/default/*", tmp_path)
-    assert Outcome.read(folder) == Outcome("failed", None, "error: thirteen is bad luck")
+    assert Outcome.read(folder) == Outcome("failed", None, "thirteen is bad luck")
     assert "thirteen is bad luck" in (folder / "train.log").read_text(encoding="utf-8")
 
 
@@ -153,20 +104,6 @@ def test_jobs_of_a_sweep_are_fresh_processes_with_their_own_values(
         Outcome("ok", 4.0),
     ]
     assert f"sweep: {sweep.relative_to(tmp_path / 'here')}" in done.stdout
-
-
-def test_a_failing_job_is_seen_and_the_others_run_all_the_same(
-    start: Start, tmp_path: Path
-) -> None:
-    done = start("-m", "adapter.r=13,14,15,16", "hydra.sweep.dir=all")
-    assert done.returncode == 1
-    assert "error: 3 of 4 jobs failed" in done.stderr
-    assert "error: thirteen is bad luck" in done.stderr
-    assert 'raise RuntimeError("a bug")' in done.stderr
-    reasons = [Outcome.read(tmp_path / "here" / "all" / str(number)) for number in range(4)]
-    assert [outcome.status for outcome in reasons] == ["failed", "failed", "failed", "ok"]
-    assert "status 9" in reasons[2].reason
-    assert reasons[3].objective == 8.0
 
 
 def test_a_job_gets_its_own_overrides_and_none_of_the_sweeps() -> None:

@@ -3,6 +3,8 @@
 train(folder)
 """
 
+import io
+import os
 import resource
 import signal
 from pathlib import Path
@@ -99,3 +101,22 @@ def train_until_full(folder: Path) -> None:
         train(folder, FillUp(3))
     except UserError as error:
         (folder / "error.txt").write_text(str(error))
+
+
+def train_until_killed_in_a_checkpoint(folder: Path, number: int) -> None:
+    """Trains until half of that checkpoint is on the disk, and is gone as by `kill -9`."""
+    save, written = torch.save, 0
+
+    def save_or_die(checkpoint, file) -> None:
+        nonlocal written
+        written += 1
+        if written < number:
+            save(checkpoint, file)
+            return
+        save(checkpoint, whole := io.BytesIO())
+        file.write(whole.getvalue()[: len(whole.getvalue()) // 2])
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    torch.save = save_or_die
+    train(folder)

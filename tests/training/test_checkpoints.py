@@ -10,7 +10,7 @@ import pytest
 import torch
 from left_behind import rows_of, snapshot
 from lightning.pytorch import Callback
-from small_training import train, train_until_full
+from small_training import train, train_until_full, train_until_killed_in_a_checkpoint
 from warm_start import FORKS
 
 from phi3v.adapter import FullFineTuning, LoraAdapter, load_trained_state, trained_state
@@ -276,6 +276,18 @@ def test_a_full_disk_is_one_line_and_the_training_goes_on_when_there_is_space(wh
     assert not list(tmp_path.glob("*.part"))
     assert run(train, tmp_path) == 0
     assert_same(tmp_path, whole[1])
+
+
+@pytest.mark.parametrize("number", [1, 2, 17])
+def test_a_training_that_is_killed_within_a_checkpoint_goes_on_from_the_one_before(
+    whole, tmp_path, number
+):
+    assert run(train_until_killed_in_a_checkpoint, tmp_path, number) == -signal.SIGKILL
+    assert (tmp_path / "last.ckpt.part").is_file()
+    assert len(steps_in(tmp_path)) == min(number - 1, 2)
+    assert run(train, tmp_path) == 0
+    assert_same(tmp_path, whole[1])
+    assert not list(tmp_path.glob("*.part"))
 
 
 @pytest.mark.slow

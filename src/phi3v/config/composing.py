@@ -87,12 +87,27 @@ def check_command_line(
             groups = _groups(config_name, words)
             for word in parsed:
                 groups.check(word, multirun)
+                if word.is_sweep_override() and word.is_hydra_override():
+                    raise UserError(f"{word.input_line}: a sweep has one of it, not several")
+            if multirun:
+                parsed = [*_of_the_sweep(config_name, parsed, groups), *parsed]
             for overrides in alternatives(parsed):
                 composed = _compose(config_name, overrides, groups)
                 _refuse_problems(composed, SHAPES[program], allow_missing, groups, conf, overrides)
         except (YAMLError, UnicodeDecodeError) as error:
             raise UserError(unreadable(error, _folders())) from None
     return composed.plain
+
+
+def _of_the_sweep(name: str, parsed: Sequence[Override], groups: Groups) -> list[Override]:
+    """What the group `sweep` has jobs choose from, as words of the command line."""
+    composed = _compose(name, next(alternatives(parsed)), groups)
+    params = composed.hydra["sweeper"].get("params") or {}
+    words = read_overrides([f"{key}={value}" for key, value in params.items()], _loader())
+    given = {word.key_or_group for word in parsed}
+    for word in words:
+        groups.check(word, multirun=True)
+    return [word for word in words if word.key_or_group not in given]
 
 
 def _refuse_problems(

@@ -10,7 +10,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,13 +20,15 @@ from hydra.errors import HydraException
 from phi3v.config import resolvers
 from phi3v.config.composing import check_command_line
 from phi3v.config.help import help_page
-from phi3v.config.launchers import launched_job, launched_processes, launched_rank
+from phi3v.config.launchers import agent_run, launched_job, launched_processes, launched_rank
 from phi3v.config.overrides import chosen, read_overrides, without_null
 from phi3v.config.resuming import is_finished, kept_settings, unfinished_run
 from phi3v.config.saving import base_on_run
+from phi3v.config.sweeps import sweep_folder, sweep_words
 from phi3v.errors import UserError
 
 WRONG_INPUT = 2
+DRY_RUN = "--dry-run"
 COMMAND = "PHI3V_COMMAND"  # the variable that holds the command line of this program
 
 
@@ -47,10 +49,13 @@ def enter(program: Callable[[], Any], script: str, name: str) -> None:
             return
         given, arguments.overrides = arguments.overrides, without_null(arguments.overrides, conf)
         _follow_run(arguments, conf, name)
+        _place_sweep(arguments)
         if not (arguments.hydra_help or arguments.info or arguments.shell_completion):
             plain = _check(arguments, conf, name)
             if name == "train" and plain.get("resume") is True:
                 _find_run(arguments, plain)
+            if arguments.multirun:
+                _find_sweep(arguments, plain)
     except UserError as error:
         refuse(error)
     except HydraException as error:  # what is not put into better words anywhere
@@ -58,7 +63,7 @@ def enter(program: Callable[[], Any], script: str, name: str) -> None:
     _join_others(arguments, name)
     # Flags first: Hydra's parser does not find overrides behind a flag that follows overrides.
     flags = list(sys.argv[1:])
-    for word in given:
+    for word in [*given, *([DRY_RUN] if arguments.dry_run else [])]:
         flags.remove(word)
     if arguments.config_name:
         flags += ["--config-name", arguments.config_name]
@@ -81,12 +86,15 @@ def read_arguments(words: list[str]) -> argparse.Namespace:
         raise UserError(f"{message} (--help says what there is)")
 
     parser = get_args_parser()
+    parser.add_argument(DRY_RUN, action="store_true")
     parser.error = fail  # type: ignore[method-assign]
     arguments = parser.parse_intermixed_args(words)
     modes = ("run", "multirun", "cfg", "shell_completion", "info")
     given = [f"--{mode.replace('_', '-')}" for mode in modes if getattr(arguments, mode)]
     if len(given) > 1:
         fail(f"{' and '.join(given)} exclude each other")
+    if arguments.dry_run and not arguments.multirun:
+        fail(f"{DRY_RUN} lists the jobs of a sweep: add -m; --cfg job shows what a run would be")
     return arguments
 
 
@@ -124,6 +132,46 @@ def _find_run(arguments: argparse.Namespace, plain: dict[str, Any]) -> None:
         arguments.overrides.append(_run_dir(str(found)))
 
 
+def _place_sweep(arguments: argparse.Namespace) -> None:
+    """Take `sweep_dir=` and `--dry-run` as what they mean to Hydra; refuse a sweep without -m."""
+    words = []
+    swept = arguments.multirun or "hydra.mode=RUN" in arguments.overrides  # or one of its jobs
+    for word in arguments.overrides:
+        key, _, value = word.partition("=")
+        if key in ("sweep", "sweep_dir") and value and not swept:
+            raise UserError(f"{word}: that is for a sweep; add -m")
+        words.append(f"hydra.sweep.dir={value}" if key == "sweep_dir" else word)
+    if arguments.dry_run:
+        words.append("hydra.callbacks.sweep.dry_run=true")
+    arguments.overrides = words
+
+
+def _find_sweep(arguments: argparse.Namespace, plain: dict[str, Any]) -> None:
+    """Give the directory of the same sweep, where one was begun, to this one."""
+    words = arguments.overrides
+    if arguments.cfg or any(word.startswith("hydra.sweep.dir=") for word in words):
+        return
+    folder = sweep_folder(
+        Path(plain["paths"]["runs"]),
+        _sweep_name(words, plain),
+        sweep_words(words),
+        anew="resume=false" in words,
+        claim=not arguments.dry_run,
+    )
+    quoted = str(folder).replace("'", "\\'")
+    arguments.overrides.append(f"hydra.sweep.dir='{quoted}'")
+
+
+def _sweep_name(words: Sequence[str], plain: Mapping[str, Any]) -> str:
+    """What a sweep's directory lies under: its own name, or that of the experiment it is about."""
+    parsed = read_overrides(words)
+    named = [str(word.value()) for word in parsed if word.key_or_group == "sweep"]
+    swept = {word.key_or_group for word in parsed if word.is_sweep_override()}
+    if named:
+        return named[0]
+    return "sweeps" if swept & {"experiment", "name"} else str(plain.get("name") or "eval")
+
+
 def _join_others(arguments: argparse.Namespace, name: str) -> None:
     """Keep the processes of a launcher from writing into each other's files."""
     if launched_processes() > 1 and arguments.multirun:
@@ -131,6 +179,13 @@ def _join_others(arguments: argparse.Namespace, name: str) -> None:
             UserError(
                 f"-m: {launched_processes()} processes were started, and each would do the whole"
                 f" sweep; start it with python {name}.py -m, its jobs start their own processes"
+            )
+        )
+    if arguments.multirun and agent_run():
+        refuse(
+            UserError(
+                "-m: an agent of W&B has started this program for one run, and all jobs of a sweep"
+                " would be written into it; leave out -m, the agent starts one job after the other"
             )
         )
     if rank := launched_rank():

@@ -10,7 +10,7 @@ Fine-tune Phi-3-Vision on pictures and texts.
 
   python train.py experiment=lora_r16
   python train.py experiment=lora_r16 data=csv data.path=products.csv model=phi3_vision trainer=gpu
-  python train.py -m experiment=lora_r8,lora_r16 seed=1,2,3
+  python train.py -m experiment=lora_r8,lora_r16 seed=1,2,3     --dry-run only lists them
   python train.py run=runs/lora_r16/DIRECTORY        go on with an interrupted run""",
     "eval": """\
 Score a fine-tuned run or a bare base on a split that training never saw.

@@ -1,6 +1,6 @@
-"""What torchrun and SLURM tell the processes of a training that they start.
+"""What torchrun, SLURM and W&B's agents tell the processes of a training that they start.
 
-    name = launched_job(os.environ)     # "torchrun-<id>", "slurm-<job>-<step>" or None
+    name = launched_job(os.environ)     # "torchrun-<id>", "slurm-<job>-<step>", "wandb-<run>", None
     rank = launched_rank(os.environ)
 
 Such processes start all at once, and each of them composes the configuration for itself. What they
@@ -22,6 +22,8 @@ def launched_job(environment: Mapping[str, str] = os.environ) -> str | None:
     Raises:
         UserError: When torchrun gave them none.
     """
+    if run := agent_run(environment):
+        return f"wandb-{run}"  # an agent that goes on with a run gives it the same id again
     if "TORCHELASTIC_RUN_ID" in environment:
         name = environment["TORCHELASTIC_RUN_ID"]
         if name == "none":
@@ -36,6 +38,11 @@ def launched_job(environment: Mapping[str, str] = os.environ) -> str | None:
     task = environment.get("SLURM_ARRAY_TASK_ID")
     name = f"{job}_{task}" if job and task else environment["SLURM_JOB_ID"]
     return f"slurm-{name}-{environment['SLURM_STEP_ID']}"
+
+
+def agent_run(environment: Mapping[str, str] = os.environ) -> str | None:
+    """The id of the run that an agent of W&B has started this process for; None without one."""
+    return environment.get("WANDB_RUN_ID") if "WANDB_SWEEP_ID" in environment else None
 
 
 def launched_rank(environment: Mapping[str, str] = os.environ) -> int:

@@ -17,7 +17,14 @@ from phi3v.config.spelling import nearest
 from phi3v.errors import UserError
 
 # Groups of which nothing need be chosen.
-OPTIONAL = {"experiment", "debug", "local"}
+OPTIONAL = {"experiment", "sweep", "debug", "local"}
+# Choices of Hydra's own groups that an extra of this project brings.
+EXTRAS = {
+    "optuna": "optuna",
+    "joblib": "joblib",
+    "submitit_local": "slurm",
+    "submitit_slurm": "slurm",
+}
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,8 @@ class Groups:
         near = None if choice == "null" else nearest(choice, options)
         hint = f"; did you mean '{near}'?" if near else "."
         there_are = f"There are: {', '.join(options) or 'none yet'}"
+        if group.startswith("hydra/") and choice in EXTRAS:
+            hint = f": it comes with pip install -e '.[{EXTRAS[choice]}]'."
         return f"unknown choice '{choice}' for group '{group}'{hint} {there_are}"
 
 

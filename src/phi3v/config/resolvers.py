@@ -14,7 +14,9 @@ from omegaconf.basecontainer import BaseContainer
 
 import phi3v
 from phi3v.config.launchers import launched_job
+from phi3v.config.sweeps import job_folder
 from phi3v.errors import UserError
+from phi3v.task import direction
 
 
 def register() -> None:
@@ -28,6 +30,8 @@ def register() -> None:
         ("repository", repository),
         ("launched_job", lambda otherwise: launched_job() or otherwise),
         ("is_launched", lambda: launched_job() is not None),
+        ("job_folder", folder_of_job),
+        ("optuna_direction", lambda objective: f"{direction(objective)}imize"),
     ):
         OmegaConf.register_new_resolver(name, function, replace=True)
 
@@ -41,6 +45,11 @@ def experiment(otherwise: str, *, _root_: BaseContainer) -> str:
     inside = OmegaConf.select(_root_, "hydra.runtime.choices")
     choices = inside if inside is not None else HydraConfig.get().runtime.choices
     return str(choices.get("experiment") or otherwise)
+
+
+def folder_of_job(sweep: str, number: int, *, _root_: BaseContainer) -> str:
+    """The name of the directory of one job of a sweep."""
+    return job_folder(Path(sweep), number, list(OmegaConf.select(_root_, "hydra.overrides.task")))
 
 
 def first(*values: object) -> object:
@@ -125,3 +134,7 @@ def count_devices(devices: object) -> int:
 def repository() -> str:
     """The folder that holds train.py, conf/ and assets/."""
     return str(Path(phi3v.__file__).resolve().parents[2])
+
+
+# A launcher's process that only unpickles a job has to know them as well.
+register()

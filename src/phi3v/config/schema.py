@@ -63,6 +63,7 @@ class Train(Common):
     run: str | None
     resume: bool
     max_skipped_steps: int
+    fail_fast: bool
     optimizer: dict[str, Any]
     scheduler: dict[str, Any]
     callbacks: dict[str, Any]
@@ -78,6 +79,7 @@ class Eval(Common):
     name: str = ""
     tags: list[str] | None = None
     max_skipped_steps: int = 0
+    fail_fast: bool = False
     optimizer: dict[str, Any] | None = None
     scheduler: dict[str, Any] | None = None
     callbacks: dict[str, Any] | None = None

@@ -97,7 +97,8 @@ class CsvSource:
 
     def describe(self) -> str:
         """Returns the file's path, and how many rows were skipped."""
-        skipped = f", {len(self.skipped)} bad rows skipped" if self.skipped else ""
+        many = len(self.skipped)
+        skipped = f", {many} bad row{'s' * (many != 1)} skipped" if many else ""
         return f"{self.path}{skipped}"
 
     def optimum(self, task: Task) -> dict[str, float]:

@@ -19,7 +19,7 @@ Point = tuple[float, float]
 
 WIDTH, HEIGHT = 440, 270
 SQUARE = 408  # the height at which both axes of a scatter are equally long
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 12, 40
+LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 40
 _MOST_POINTS = 600
 
 
@@ -64,20 +64,20 @@ def line_chart(series: Sequence[Series], label: str, write: Callable[[float], st
         label: what the chart shows, for readers that do not see it.
         write: writes a value of the vertical axis.
     """
-    drawn = [Series(one.name, _thin(one.points)) for one in series if one.points]
+    drawn = [Series(one.name, thin(one.points)) for one in series if one.points]
     steps = [step for one in drawn for step, _ in one.points]
     values = [value for one in drawn for _, value in one.points]
-    x = Axis(*_spread(min(0.0, *steps), max(steps), 0.0), _LEFT, WIDTH - _RIGHT)
-    y = Axis(*_spread(min(values), max(values), 0.06), HEIGHT - _BOTTOM, _TOP)
-    parts = [_grid(x, y, write_number, write, "step")]
+    x = Axis(*spread(min(0.0, *steps), max(steps), 0.0), LEFT, WIDTH - RIGHT)
+    y = Axis(*spread(min(values), max(values), 0.06), HEIGHT - BOTTOM, TOP)
+    parts = [grid(x, y, write_number, write, "step")]
     for index, one in enumerate(drawn):
         places = [f"{x(step):.1f},{y(value):.1f}" for step, value in one.points]
         parts.append(f'<polyline class="line c{index}" points="{" ".join(places)}"/>')
         if len(places) <= 30:
             for step, value in one.points:
-                tip = f"{one.name}, step {write_number(step)}: {write(value)}"
-                parts.append(_dot(x(step), y(value), f"dot c{index}", tip, 3))
-    return _svg(parts, label, HEIGHT)
+                told = f"{one.name}, step {write_number(step)}: {write(value)}"
+                parts.append(_dot(x(step), y(value), f"dot c{index}", told, 3))
+    return svg(parts, label, HEIGHT)
 
 
 def scatter_chart(pairs: Sequence[Point], unparsed: Sequence[float], name: str) -> str:
@@ -95,23 +95,23 @@ def scatter_chart(pairs: Sequence[Point], unparsed: Sequence[float], name: str) 
     widest = min(truths) / 3, max(truths) * 3
     inside = [p for _, p in pairs if widest[0] <= p <= widest[1]]
     low, high = min(truths + inside) / 1.1, max(truths + inside) * 1.1
-    x = Axis(low, high, _LEFT, WIDTH - _RIGHT, log=True)
-    y = Axis(low, high, SQUARE - _BOTTOM, _TOP, log=True)
-    parts = [_grid(x, y, write_number, write_number, "truth")]
+    x = Axis(low, high, LEFT, WIDTH - RIGHT, log=True)
+    y = Axis(low, high, SQUARE - BOTTOM, TOP, log=True)
+    parts = [grid(x, y, write_number, write_number, "truth")]
     ends = f'x1="{x(low):.1f}" y1="{y(low):.1f}" x2="{x(high):.1f}" y2="{y(high):.1f}"'
     parts.append(f'<line class="identity" {ends}/>')
     for truth, predicted in pairs:
-        tip = f"truth {write_number(truth)}, prediction {write_number(predicted)}"
+        told = f"truth {write_number(truth)}, prediction {write_number(predicted)}"
         clipped = min(max(predicted, low), high)
         if clipped == predicted:
-            parts.append(_dot(x(truth), y(clipped), "point", tip, 3.2))
+            parts.append(_dot(x(truth), y(clipped), "point", told, 3.2))
         else:
             down = 1 if predicted < low else -1
-            parts.append(_triangle(x(truth), y(clipped), down, tip))
+            parts.append(_triangle(x(truth), y(clipped), down, told))
     for truth in unparsed:
-        tip = f"truth {write_number(truth)}, not parsed"
-        parts.append(_cross(x(truth), y(low), tip))
-    return _svg(parts, f"{name}: truth against prediction", SQUARE)
+        told = f"truth {write_number(truth)}, not parsed"
+        parts.append(_cross(x(truth), y(low), told))
+    return svg(parts, f"{name}: truth against prediction", SQUARE)
 
 
 def linear_ticks(low: float, high: float) -> list[float]:
@@ -135,7 +135,7 @@ def log_ticks(low: float, high: float) -> list[float]:
     return linear_ticks(low, high)
 
 
-def _spread(low: float, high: float, margin: float) -> tuple[float, float]:
+def spread(low: float, high: float, margin: float) -> tuple[float, float]:
     """Ends of an axis that shows low to high; for a flat line it begins at zero."""
     if low == high:
         # Room on both sides would show shares below nothing or above all.
@@ -143,13 +143,13 @@ def _spread(low: float, high: float, margin: float) -> tuple[float, float]:
     return low - margin * (high - low), high + margin * (high - low)
 
 
-def _thin(points: Sequence[Point]) -> Sequence[Point]:
+def thin(points: Sequence[Point]) -> Sequence[Point]:
     """Few enough points for a line; the last one stays."""
     every = math.ceil(len(points) / _MOST_POINTS)
     return points if every == 1 else [*points[:-1][::every], points[-1]]
 
 
-def _grid(
+def grid(
     x: Axis,
     y: Axis,
     write_x: Callable[[float], str],
@@ -160,37 +160,39 @@ def _grid(
     base = y.start
     parts = []
     for tick in y.ticks():
-        ends = f'x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"'
+        ends = f'x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"'
         parts.append(f'<line class="grid" {ends}/>')
-        place = f'x="{_LEFT - 8}" y="{y(tick) + 4:.1f}" text-anchor="end"'
+        place = f'x="{LEFT - 8}" y="{y(tick) + 4:.1f}" text-anchor="end"'
         parts.append(f"<text {place}>{escape(write_y(tick))}</text>")
     for tick in x.ticks():
         place = f'x="{x(tick):.1f}" y="{base + 18}" text-anchor="middle"'
         parts.append(f"<text {place}>{escape(write_x(tick))}</text>")
-    parts.append(f'<line class="base" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{base}" y2="{base}"/>')
-    place = f'x="{WIDTH - _RIGHT}" y="{base + 34}" text-anchor="end"'
+    parts.append(f'<line class="base" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{base}" y2="{base}"/>')
+    place = f'x="{WIDTH - RIGHT}" y="{base + 34}" text-anchor="end"'
     parts.append(f"<text {place}>{escape(title)}</text>")
     return "".join(parts)
 
 
-def _dot(x: float, y: float, style: str, tip: str, radius: float) -> str:
-    return f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}">{_tip(tip)}</circle>'
+def _dot(x: float, y: float, style: str, told: str, radius: float) -> str:
+    return f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}">{tip(told)}</circle>'
 
 
-def _triangle(x: float, y: float, down: int, tip: str) -> str:
+def _triangle(x: float, y: float, down: int, told: str) -> str:
     corners = f"{x - 5:.1f},{y - 8 * down:.1f} {x + 5:.1f},{y - 8 * down:.1f} {x:.1f},{y:.1f}"
-    return f'<polygon class="point" points="{corners}">{_tip(tip)}</polygon>'
+    return f'<polygon class="point" points="{corners}">{tip(told)}</polygon>'
 
 
-def _cross(x: float, y: float, tip: str) -> str:
+def _cross(x: float, y: float, told: str) -> str:
     strokes = f"M{x - 4:.1f},{y - 4:.1f}l8,8m0,-8l-8,8"
-    return f'<path class="cross" d="{strokes}">{_tip(tip)}</path>'
+    return f'<path class="cross" d="{strokes}">{tip(told)}</path>'
 
 
-def _tip(text: str) -> str:
+def tip(text: str) -> str:
+    """What is shown when somebody points at the shape that holds it."""
     return f"<title>{escape(text)}</title>"
 
 
-def _svg(parts: Sequence[str], label: str, height: int) -> str:
-    frame = f'viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(label)}"'
+def svg(parts: Sequence[str], label: str, height: int, width: int = WIDTH) -> str:
+    """The picture; `label` is for readers that do not see it."""
+    frame = f'viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}"'
     return f"<svg {frame}>{''.join(parts)}</svg>"

@@ -25,8 +25,7 @@ from phi3v.evaluation.figures import (
     write_figure,
 )
 from phi3v.evaluation.verdict import Intervals, Metrics, verdict
-from phi3v.metric import direction
-from phi3v.task import Task
+from phi3v.task import Task, direction
 
 SCHEMA = 1
 _TERMINAL_WIDTH = 80

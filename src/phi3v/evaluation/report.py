@@ -9,7 +9,6 @@ Nothing is loaded from anywhere: style, charts and pictures are inside the file.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -17,8 +16,8 @@ from typing import Any
 
 from phi3v.evaluation.cards import card, sample, worst
 from phi3v.evaluation.charts import Series, line_chart, scatter_chart
-from phi3v.evaluation.figures import HEADLINE, kind_of, metric_title, write_figure, write_number
-from phi3v.evaluation.style import CSS
+from phi3v.evaluation.figures import HEADLINE, kind_of, metric_title, write_figure
+from phi3v.evaluation.page import page, points, tick
 from phi3v.evaluation.tables import comparison_table, confusion_table
 from phi3v.task import Task
 
@@ -59,13 +58,7 @@ def write_report(
         _pictures(predictions, task),
         _facts(summary, config_yaml, environment),
     ]
-    page = (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{CSS}</style></head>"
-        f"<body><main>{''.join(sections)}</main></body></html>\n"
-    )
-    path.write_text(page, encoding="utf-8")
+    path.write_text(page(title, sections), encoding="utf-8")
 
 
 def _head(title: str, summary: Mapping[str, Any], verdict: Sequence[str]) -> str:
@@ -119,8 +112,8 @@ def _comparison(summary: Mapping[str, Any], task: Task) -> str:
 def _curves(history: Sequence[Mapping[str, Any]]) -> str:
     """Losses, validation metrics, learning rates and whatever else was logged by step."""
     names = dict.fromkeys(name for row in history for name in row if name not in ("step", "epoch"))
-    lines = {name: _points(history, name) for name in names}
-    lines = {name: points for name, points in lines.items() if points}
+    lines = {name: points(history, name) for name in names}
+    lines = {name: line for name, line in lines.items() if line}
     if not lines:
         return "<h2>Training</h2><p class='note'>No history: nothing was trained.</p>"
     losses = [name for name in lines if name.rsplit("/", 1)[-1] == "loss"]
@@ -134,39 +127,14 @@ def _curves(history: Sequence[Mapping[str, Any]]) -> str:
     return f'<h2>Training</h2><div class="charts">{"".join(charts)}</div>'
 
 
-def _points(history: Sequence[Mapping[str, Any]], name: str) -> list[tuple[float, float]]:
-    """The finite values of one column by step; of a step that comes twice the last."""
-    points = {}
-    for row in history:
-        step, value = _as_float(row.get("step")), _as_float(row.get(name))
-        if step is not None and value is not None:
-            points[step] = value
-    return sorted(points.items())
-
-
-def _as_float(cell: Any) -> float | None:
-    try:
-        value = float(cell)
-    except (TypeError, ValueError):
-        return None
-    return value if math.isfinite(value) else None
-
-
 def _chart(title: str, names: list[str], lines: Mapping[str, list[tuple[float, float]]]) -> str:
     if not names:
         return ""
     drawn = [Series(name, lines[name]) for name in names[:4]]
-    svg = line_chart(drawn, title, lambda value: _tick(names[0], value))
+    svg = line_chart(drawn, title, lambda value: tick(names[0], value))
     keys = [f'<span><i class="c{i}"></i>{escape(one.name)}</span>' for i, one in enumerate(drawn)]
     key = f'<div class="key">{"".join(keys)}</div>' if len(drawn) > 1 else ""
     return f"<figure><h3>{escape(title)}</h3>{key}{svg}</figure>"
-
-
-def _tick(name: str, value: float) -> str:
-    """An axis label: per cent without needless decimals, other numbers as they are."""
-    if not (kind_of(name) or name.endswith("parse_rate")) or name.endswith("/mae"):
-        return write_number(value)
-    return f"{round(100 * value, 6):.4g} %"
 
 
 def _fields(predictions: Sequence[Mapping[str, Any]], task: Task) -> str:

@@ -8,8 +8,7 @@ from html import escape
 from typing import Any
 
 from phi3v.evaluation.figures import SYSTEMS, metric_title, system_title, write_figure
-from phi3v.metric import direction
-from phi3v.task import Task, Value, normal_label
+from phi3v.task import Task, Value, direction, normal_label
 
 _MOST_CLASSES = 10
 # Buckets beside the labels; no normal label has a space at its end.

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from phi3v.evaluation.figures import HEADLINE, metric_title, write_figure
-from phi3v.metric import direction
-from phi3v.task import Task
+from phi3v.task import Task, direction
 
 Metrics = Mapping[str, float]
 Intervals = Mapping[str, tuple[float, float]]

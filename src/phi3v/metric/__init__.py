@@ -3,6 +3,5 @@
 from phi3v.metric.baselines import baselines, best_constant
 from phi3v.metric.field_metrics import FieldMetrics
 from phi3v.metric.intervals import bootstrap
-from phi3v.metric.names import direction
 
-__all__ = ["FieldMetrics", "baselines", "best_constant", "bootstrap", "direction"]
+__all__ = ["FieldMetrics", "baselines", "best_constant", "bootstrap"]

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from phi3v.metric.columns import Columns, LabelColumn, NumberColumn, make_columns
-from phi3v.metric.names import direction
-from phi3v.task import Task, Value
+from phi3v.task import Task, Value, direction
 
 _Z = 1.959963984540054  # the normal quantile of a two-sided 95 % interval
 

@@ -39,6 +39,15 @@ def make_trainer(cfg: DictConfig, callbacks: list[Any]) -> lightning.Trainer:
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"trainer: {reason[:300]} (trainer=cpu runs on any machine)") from error
+    return trainer
+
+
+def check_processes(cfg: DictConfig) -> None:
+    """Refuses another number of processes than the configuration is made for.
+
+    Raises:
+        UserError: When torchrun or SLURM has started too few or too many.
+    """
     started = launched_processes()
     planned = cfg.trainer.num_nodes * count_devices(cfg.trainer.devices)
     if started not in (1, planned):
@@ -46,7 +55,6 @@ def make_trainer(cfg: DictConfig, callbacks: list[Any]) -> lightning.Trainer:
             f"{started} processes were started, and trainer.devices={cfg.trainer.devices} with "
             f"trainer.num_nodes={cfg.trainer.num_nodes} makes {planned}: give numbers that fit"
         )
-    return trainer
 
 
 def check_numbers(cfg: DictConfig) -> None:

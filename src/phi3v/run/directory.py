@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from phi3v.config.launchers import agent_run
 from phi3v.errors import UserError
 from phi3v.evaluation.comparison import to_json
 
@@ -79,10 +80,13 @@ class RunDirectory:
         return loaded
 
     def wandb_id(self) -> str:
-        """The run's id for Weights & Biases: made once, and the same when the run goes on."""
+        """The run's id for Weights & Biases: made once, and the same when the run goes on.
+
+        An agent of W&B has given the run its id already.
+        """
         file = self.path / "wandb_id.txt"
         if not file.is_file():
-            _write(file, f"{uuid.uuid4().hex[:8]}\n")
+            _write(file, f"{agent_run() or uuid.uuid4().hex[:8]}\n")
         return file.read_text(encoding="utf-8").strip()
 
     def write_metrics(self, summary: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ from phi3v.data import Source
 from phi3v.data.splits import ids_in
 from phi3v.errors import UserError
 from phi3v.run.assembly import base_of, build, remember_pictures, restore
-from phi3v.run.checks import check_numbers, check_objective, make_trainer
+from phi3v.run.checks import check_numbers, check_objective, check_processes, make_trainer
 from phi3v.run.directory import RunDirectory
 from phi3v.run.ending import show_results, write_results
 from phi3v.run.environment import environment
@@ -55,6 +55,7 @@ def evaluate(cfg: DictConfig) -> float | None:
         raise UserError("adapter: with run=... the adapter is the run's own; leave the word out")
     if not run and any(word.lstrip("+~").startswith("adapter") for word in words):
         raise UserError("adapter: a bare base has none; leave the word out, or give run=...")
+    check_processes(cfg)
     trainer = make_trainer(cfg, [])
     check_objective(str(cfg.objective), cast(Task, instantiate(cfg.task)))
     pieces = build(cfg, run=run, splits_file=splits_for(cfg, run, words) if run else None)

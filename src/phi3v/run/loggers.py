@@ -39,8 +39,20 @@ def _wants_id(logger: DictConfig) -> bool:
     return by_wandb and not logger.get("id") and is_first_process()  # the others record nothing
 
 
-def log_final(loggers: list[Logger], scored: Scored, step: int) -> None:
-    """Tells the chosen logger the final figures, and ends it."""
+def log_final(
+    loggers: list[Logger], scored: Scored, step: int, objective: tuple[str, float | None]
+) -> None:
+    """Tells the chosen logger the final figures, and ends it.
+
+    W&B's summary gets the objective as the program returns it, under its own name and as
+    "objective": its sweeps go by the summary, which would else hold the last validation's.
+
+    Args:
+        loggers: Of the run.
+        scored: What was found on the test split.
+        step: The last one.
+        objective: Its name and value.
+    """
     final = {
         name: value
         for name, value in scored.summary["metrics"].items()
@@ -51,4 +63,6 @@ def log_final(loggers: list[Logger], scored: Scored, step: int) -> None:
             logger.log_metrics(final, step)
             logger.finalize("success")
         if isinstance(logger, WandbLogger):
+            name, value = objective
+            logger.experiment.summary.update({name: value, "objective": value, "outcome": "ok"})
             logger.experiment.finish()

@@ -18,6 +18,7 @@ from phi3v.config import instantiate, public_config, save_config
 from phi3v.config.containers import dotted_keys, value_at
 from phi3v.config.launchers import is_first_process
 from phi3v.data.splits import save_splits
+from phi3v.errors import PrunedError
 from phi3v.metric import FieldMetrics
 from phi3v.run.assembly import Pieces, base_of, build, remember_pictures
 from phi3v.run.checks import (
@@ -25,6 +26,7 @@ from phi3v.run.checks import (
     check_monitored,
     check_numbers,
     check_objective,
+    check_processes,
     check_splits,
     check_step,
     make_trainer,
@@ -45,6 +47,7 @@ from phi3v.training import (
     Interruption,
     RankGuard,
     ShardedStrategy,
+    StopHopeless,
     read_weights,
 )
 
@@ -62,6 +65,7 @@ def train(cfg: DictConfig) -> float | None:
     """
     run = RunDirectory(Path(cfg.paths.run))
     quiet_libraries()
+    check_processes(cfg)
     check_numbers(cfg)
     check_step(cfg)
     repeatable(cfg.seed)
@@ -120,6 +124,7 @@ def train(cfg: DictConfig) -> float | None:
     trainer.fit(module, datamodule=pieces.data, ckpt_path=begun.checkpoint)
     if interruption.received:  # in the very last step
         raise SystemExit(128 + interruption.received)
+    refuse_hopeless(callbacks, cfg.objective)
     validated = best_values(callbacks) or _validated_last(trainer)
     if not validated and trainer.limit_val_batches:
         # The training was shorter than the way to its first validation.
@@ -147,11 +152,24 @@ def train(cfg: DictConfig) -> float | None:
         name: value if math.isfinite(value) else None for name, value in validated.items()
     }
     write_results(run, scored, pieces.task, cfg, cfg.name)
-    log_final(loggers, scored, trainer.global_step)
+    objective = scored.summary["metrics"].get(cfg.objective)
+    log_final(loggers, scored, trainer.global_step, (cfg.objective, objective))
     again = f"python eval.py run={run.path}"
     show_results(run, scored.summary, {"adapter": str(kept), "evaluate": again})
-    objective = scored.summary["metrics"].get(cfg.objective)
     return math.nan if objective is None else float(objective)
+
+
+def refuse_hopeless(callbacks: list[Any], objective: str) -> None:
+    """Ends a job of a sweep here whose training was stopped: its test figures help nobody.
+
+    Raises:
+        PrunedError: When it was.
+    """
+    for callback in callbacks:
+        if isinstance(callback, StopHopeless) and callback.reason:
+            leave_group()
+            reached = callback.best if callback.monitor == objective else None
+            raise PrunedError(callback.reason, reached)
 
 
 def leave_group() -> None:

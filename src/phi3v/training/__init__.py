@@ -9,6 +9,7 @@ from phi3v.training.callbacks import (
     SampleTable,
     StallReport,
     StepLines,
+    StopHopeless,
     Throughput,
     TrainablePartsTable,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "StallReport",
     "StepLines",
     "StepMetrics",
+    "StopHopeless",
     "Throughput",
     "TrainablePartsTable",
     "generate_answers",

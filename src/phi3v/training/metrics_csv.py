@@ -8,6 +8,7 @@ before it stay empty there. An existing file is continued, so a resumed run has 
 """
 
 import csv
+import math
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -104,6 +105,22 @@ class StepMetrics(Logger):
             writer.writeheader()
             writer.writerows(rows)
         fresh.replace(self.path)
+
+
+def read_column(file: Path, name: str) -> list[tuple[int, float]]:
+    """The finite values of one metric by step, of a file that somebody may be writing."""
+    with file.open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    found = []
+    for row in rows:
+        step, cell = row.get("step") or "", row.get(name) or ""
+        try:
+            value = float(cell)
+        except ValueError:
+            continue  # empty, or the torn end of the file
+        if step.isdigit() and math.isfinite(value):
+            found.append((int(step), value))
+    return found
 
 
 def _text(value: float | Tensor) -> str:

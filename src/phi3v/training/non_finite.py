@@ -9,12 +9,12 @@ import logging
 import math
 from collections.abc import Sequence
 
-from phi3v.errors import UserError
+from phi3v.errors import DivergedError
 
 log = logging.getLogger(__name__)
 
 
-class NonFiniteStep(UserError):
+class NonFiniteStep(DivergedError):
     """A step that would have spoilt the weights; they are as they were before it."""
 
 

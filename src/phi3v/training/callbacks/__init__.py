@@ -2,6 +2,7 @@
 
 from phi3v.training.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from phi3v.training.callbacks.gradients import GradientCheck
+from phi3v.training.callbacks.hopeless import StopHopeless
 from phi3v.training.callbacks.interruption import Interruption
 from phi3v.training.callbacks.parts_table import TrainablePartsTable
 from phi3v.training.callbacks.rank_guard import RankGuard
@@ -19,6 +20,7 @@ __all__ = [
     "SampleTable",
     "StallReport",
     "StepLines",
+    "StopHopeless",
     "Throughput",
     "TrainablePartsTable",
 ]

@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
 from phi3v.errors import UserError
-from phi3v.metric import direction
+from phi3v.task import direction
 from phi3v.training.non_finite import NonFiniteStep
 
 PREVIOUS = "previous.ckpt"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from phi3v.errors import UserError
-from phi3v.task import METRICS, nearest
+from phi3v.task.field import METRICS, nearest
 
 _LESS_IS_BETTER = ("mae", "mape", "median_ape", "loss")
 

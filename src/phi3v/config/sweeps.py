@@ -1,0 +1,127 @@
+"""The command line of a sweep: its jobs, and which earlier sweep it goes on with.
+
+jobs = grid(["adapter.r=8,16", "seed=1"], params={})   # (("adapter.r=8", "seed=1"), ...)
+folder = sweep_folder(Path("runs"), "lora_r16", sweep_words(words))
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from filelock import FileLock
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+
+from phi3v.config.overrides import read_overrides
+
+FILE = "sweep.json"
+JOB = "job.json"
+_PLACES = ("hydra.sweep.dir=", "hydra.sweep.subdir=", "resume=")
+_HOW = (
+    *("hydra/launcher=", "hydra.launcher.", "hydra.mode=", "hydra.callbacks.", "fail_fast="),
+    *("hydra.sweeper.n_jobs=", "hydra.sweeper.n_trials="),  # more trials go on with the study
+)
+
+
+def sweep_words(words: Sequence[str]) -> tuple[str, ...]:
+    """What makes a sweep that sweep: its overrides, without where it lies and how it is launched.
+
+    Args:
+        words: The overrides of the command line, Hydra's own included.
+    """
+    return tuple(sorted(word for word in words if not word.lstrip("+").startswith(_PLACES + _HOW)))
+
+
+def sweep_folder(
+    runs: Path, name: str, words: Sequence[str], anew: bool = False, claim: bool = True
+) -> Path:
+    """The directory of a sweep: that of the latest one of the same command, or a new one.
+
+    Two programs that ask at the same moment get the same directory, which only one of them will
+    get to work in.
+
+    Args:
+        runs: The folder of all runs.
+        name: Of the experiment.
+        words: What `sweep_words` says of the command line.
+        anew: Whether a new one is wanted in any case.
+        claim: Make the directory, so that the next one who asks finds it.
+    """
+    folder = runs / name / f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}_sweep"
+    if not claim:
+        return (None if anew else begun_sweep(runs, words)) or folder
+    runs.mkdir(parents=True, exist_ok=True)
+    with FileLock(runs / "sweeps.lock"):
+        found = None if anew else begun_sweep(runs, words)
+        if found:
+            return found
+        folder.mkdir(parents=True)
+        begun = json.dumps({"plan": {"words": list(words)}})
+        (folder / FILE).write_text(begun, encoding="utf-8")
+        return folder
+
+
+def begun_sweep(runs: Path, words: Sequence[str]) -> Path | None:
+    """The latest sweep of the same command."""
+    for file in sorted(runs.glob(f"*/*/{FILE}"), key=lambda one: one.parent.name, reverse=True):
+        try:
+            known = json.loads(file.read_text(encoding="utf-8"))["plan"]["words"]
+        except (json.JSONDecodeError, KeyError, TypeError):
+            continue  # nobody can tell what it was
+        if known == list(words):
+            return file.parent
+    return None
+
+
+def job_overrides(words: Sequence[str]) -> list[str]:
+    """What makes a job that job."""
+    return [word for word in words if not word.startswith("resume=")]
+
+
+def job_folder(sweep: Path, number: int, words: Sequence[str]) -> str:
+    """The name of a job's directory: the one that it has already, or a new number.
+
+    So a sweep may get more values, or a search go on, and no job takes the place of another.
+
+    Args:
+        sweep: The directory of the sweep; a new number in it is taken at once.
+        number: The job's number in this run of the sweep, its own where that is free.
+        words: The job's overrides.
+    """
+    own = job_overrides(words)
+    if not sweep.is_dir():
+        return str(number)
+    with FileLock(sweep / "jobs.lock"):
+        known = job_folders(sweep)
+        for name, overrides in known.items():
+            if overrides == own:
+                return str(name)
+        free = number if number not in known else max(known) + 1
+        (sweep / str(free)).mkdir(exist_ok=True)
+        (sweep / str(free) / JOB).write_text(json.dumps({"overrides": own}), encoding="utf-8")
+    return str(free)
+
+
+def job_folders(sweep: Path) -> dict[int, list[str]]:
+    """The jobs of a sweep that have a directory: their overrides by number."""
+    files = [file for file in sweep.glob(f"*/{JOB}") if file.parent.name.isdigit()]
+    return {
+        int(file.parent.name): json.loads(file.read_text(encoding="utf-8"))["overrides"]
+        for file in sorted(files, key=lambda one: int(one.parent.name))
+    }
+
+
+def grid(words: Sequence[str], params: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
+    """The overrides of each job of a sweep over all combinations, in Hydra's order.
+
+    Args:
+        words: The overrides of the command line, without Hydra's own.
+        params: What `hydra.sweeper.params` adds.
+    """
+    hydra = GlobalHydra.instance()
+    loader = hydra.config_loader() if hydra.is_initialized() else None
+    added = [f"{key}={value}" for key, value in params.items()]
+    parsed = read_overrides([*added, *words], loader)  # as BasicSweeper has them
+    (jobs,) = BasicSweeper.split_arguments(parsed, None)
+    return tuple(tuple(job) for job in jobs)

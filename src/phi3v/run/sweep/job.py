@@ -1,0 +1,119 @@
+"""One job of a sweep: run in a process of its own, unless it has been."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from phi3v.config.front_door import COMMAND
+from phi3v.config.resolvers import count_devices
+from phi3v.errors import UserError
+from phi3v.run.lock import only_program_on
+from phi3v.run.obstacle import obstacle
+from phi3v.run.outcome import GOOD, SETTLED, Outcome, out_of_memory_kills
+from phi3v.run.sweep.callback import finish
+from phi3v.run.sweep.directory import SweepDirectory
+from phi3v.run.sweep.nursery import PRELOAD, ForkedJob, can_fork
+from phi3v.run.sweep.places import place, share
+from phi3v.run.sweep.process import clean_environment, job_command, wait_for
+from phi3v.run.sweep.report import write_sweep_report
+from phi3v.run.sweep.table import progress
+
+TERMINAL = "terminal.log"
+
+log = logging.getLogger(__name__)
+
+
+class NoFigureError(RuntimeError):
+    """A trial of a search came to no figure; its sweeper takes that, and no NaN."""
+
+
+def run_job(cfg: DictConfig, folder: Path, program: str) -> float:
+    """Run one job of a sweep, unless it has been; what came of it is in the sweep's files.
+
+    Returns:
+        The job's objective; NaN where there is none.
+
+    Raises:
+        NoFigureError: Instead of NaN, in a search.
+        SystemExit: When the sweep is to end: by a signal, or with `fail_fast`.
+    """
+    outcome, searches = _run_job(cfg, folder, program)
+    if searches and outcome.objective is None:
+        raise NoFigureError(f"job {folder.name} {outcome.status}: {outcome.reason}")
+    return outcome.figure
+
+
+def _run_job(cfg: DictConfig, folder: Path, program: str) -> tuple[Outcome, bool]:
+    hydra = HydraConfig.get()
+    sweep, name = SweepDirectory(hydra.sweep.dir), f"job {folder.name}"
+    plan = sweep.plan()
+    searches = plan is not None and not plan.jobs
+    _wait_for_another(folder, name)
+    before = Outcome.read(folder) if sweep.is_begun(folder) else None
+    if before and before.status in SETTLED:
+        log.info("%s is done already: %s", name, before.status)
+        return before, searches
+    goes_on = sweep.is_begun(folder) and "resume" in cfg
+    if problem := obstacle(cfg, folder, goes_on):
+        log.error("%s is not started: %s", name, problem)
+        return Outcome("failed", reason=problem), searches
+    sweep.begin_job(folder)
+    try:
+        outcome = _elsewhere(cfg, folder, goes_on, plan.at_once if plan else 1, program)
+    except SystemExit:
+        sweep.update()
+        print(f"\ninterrupted; the same command goes on\nsweep: {sweep.path}", file=sys.stderr)
+        raise
+    if outcome.status not in GOOD:
+        log.error("%s %s: %s (see %s)", name, outcome.status, outcome.reason, folder)
+    if plan:
+        jobs = sweep.update()
+        write_sweep_report(sweep, plan, jobs)
+        print(f"\n{progress(plan, jobs)}\n", flush=True)
+        vain = searches and len(jobs) >= plan.trials and all(job.objective is None for job in jobs)
+        if vain or (outcome.status not in GOOD and cfg.get("fail_fast")):
+            finish(sweep)  # Optuna's sweeper stumbles over a search of which nothing came
+    return outcome, searches
+
+
+def _wait_for_another(folder: Path, name: str) -> None:
+    """A job outlives a sweep that is killed: let it come to its end."""
+    try:
+        with only_program_on(folder, patience=0):
+            return
+    except UserError as error:
+        log.warning("%s: %s; waiting for its end", name, str(error).partition(";")[0])
+    with only_program_on(folder, patience=-1):
+        return
+
+
+def _elsewhere(cfg: DictConfig, folder: Path, goes_on: bool, at_once: int, program: str) -> Outcome:
+    """Run a job in a process of its own."""
+    hydra = HydraConfig.get()
+    argv = json.loads(os.environ[COMMAND])
+    command = job_command(argv, hydra.overrides.task, hydra.overrides.hydra, folder, goes_on)
+    environment = clean_environment(os.environ)
+    killed_before = out_of_memory_kills()
+    # Hydra has opened the log file of the job already and its process goes on writing there.
+    if at_once > 1:
+        with place(folder.parent, at_once) as number, (folder / TERMINAL).open("ab") as output:
+            gpus = 0 if cfg.trainer.accelerator == "cpu" else count_devices(cfg.trainer.devices)
+            environment |= share(number, at_once, gpus, environment)
+            # What several jobs have to say at once, nobody can read.
+            apart = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+            status = wait_for(apart)
+    elif can_fork(cfg, program):
+        status = wait_for(ForkedJob(command, environment, PRELOAD[program]))
+    else:
+        status = wait_for(subprocess.Popen(command, env=environment))
+    outcome = Outcome.read(folder)
+    if outcome is None or (status != 0 and outcome.status == "ok"):
+        outcome = Outcome.of_status(status, out_of_memory_kills() > killed_before)
+        outcome.write(folder)
+    return outcome

@@ -1,0 +1,59 @@
+"""Lets an Optuna study go on where it stopped, instead of asking for its first trials again.
+
+    resume_study(config, sweep)      # before Hydra's sweeper is made
+
+Hydra's sweeper counts its trials from nothing whenever it is started, and its sampler draws the
+same numbers again. So it is told how many trials are left and given another seed, and what was
+interrupted or failed is put at the head of the queue: its job then goes on in its own directory.
+"""
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from omegaconf import DictConfig, open_dict, read_write
+
+from phi3v.run.outcome import SETTLED
+from phi3v.run.sweep.directory import Job, SweepDirectory
+
+
+def resume_study(config: DictConfig, sweep: SweepDirectory) -> None:
+    """Adapt the configuration of a sweep to what its study knows already.
+
+    Args:
+        config: Of the sweep, with Hydra's node, whose sweeper is Optuna's.
+        sweep: Its directory, with the jobs of earlier times.
+    """
+    jobs = [job for job in sweep.jobs() if job.begun]
+    if not jobs:
+        return
+    settled = [job for job in jobs if job.state in SETTLED]
+    again = [job for job in jobs if job.state not in SETTLED]
+    sweeper = config.hydra.sweeper
+    with read_write(config), open_dict(config):
+        sweeper.n_trials = max(0, sweeper.n_trials - len(settled))
+        if sweeper.sampler.get("seed") is not None:
+            sweeper.sampler.seed += len(jobs)
+    if sweeper.storage and sweeper.study_name:
+        _ask_again(str(sweeper.storage), str(sweeper.study_name), again)
+
+
+def _ask_again(storage: str, name: str, jobs: Iterable[Job]) -> None:
+    """Queue the trials of jobs that have not come to an end of their own."""
+    import optuna  # an extra, and only where a study is gone on with
+
+    optuna.logging.set_verbosity(logging.WARNING)
+    study = optuna.load_study(study_name=name, storage=storage)
+    for trial in study.trials:
+        if trial.state == optuna.trial.TrialState.RUNNING:  # nobody is at work on it any more
+            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+    trials = list(study.trials)
+    for job in jobs:
+        params = next((one.params for one in trials if _is_of(one.params, job)), None)
+        if params:
+            study.enqueue_trial(params)
+
+
+def _is_of(params: dict[str, Any], job: Job) -> bool:
+    """Whether a job was run with a trial's parameters."""
+    return bool(params) and all(job.values.get(key) == str(value) for key, value in params.items())

@@ -1,0 +1,150 @@
+"""Sweeps of real trainings on two processes each, started and ended as a user does."""
+
+import json
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from .conftest import ROOT, SMALL, read_until, running
+
+pytestmark = pytest.mark.slow
+
+DDP = (
+    *(word for word in SMALL if word != "data.batch_size=8"),
+    "trainer.strategy=ddp",
+    "trainer.devices=2",
+)
+# Seeds that make a job ill, so that what happens to it can be told from what happens to others.
+FAULTS = """
+import os, signal
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+
+
+def inject(cfg):
+    if HydraConfig.get().mode.name != "RUN":
+        return
+    from phi3v.training import FineTuning
+
+    step, done = FineTuning.training_step, []
+    rank = os.environ.get("LOCAL_RANK", "0")
+    killed = Path(cfg.paths.run) / "killed"
+
+    def ill(self, *arguments):
+        done.append(1)
+        if cfg.seed == 13 and rank == "1" and len(done) == 3:
+            raise RuntimeError("rank one is ill")
+        if cfg.seed == 14 and rank == "0" and len(done) == 4 and not killed.exists():
+            killed.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(self, *arguments)
+
+    FineTuning.training_step = ill
+"""
+
+
+@pytest.fixture
+def home(tmp_path) -> Path:
+    """The programs, with a train.py that can make jobs ill."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    shutil.copytree(ROOT / "conf", folder / "conf")
+    begin = "    from phi3v.run import jobs"
+    text = (ROOT / "train.py").read_text()
+    assert begin in text
+    ill = "    import faults\n\n    faults.inject(cfg)\n"
+    (folder / "train.py").write_text(text.replace(begin, f"{ill}{begin}"))
+    (folder / "faults.py").write_text(FAULTS)
+    return folder
+
+
+@pytest.fixture
+def env(cache) -> dict[str, str]:
+    return {"PHI3V_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+
+
+def sweep(home: Path, env: dict[str, str], *words: str) -> tuple[int, str, str]:
+    """Runs a sweep to its end; nothing of it is left behind then."""
+    with running(str(home / "train.py"), "-m", *words, cwd=home, env=env) as process:
+        out, err = process.communicate(timeout=400)
+        assert_nobody_left(process.pid)
+    return process.returncode, out, err
+
+
+def assert_nobody_left(session: int) -> None:
+    for _ in range(100):
+        try:
+            os.killpg(session, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    raise AssertionError("a process of the sweep is left")
+
+
+def jobs_in(folder: Path) -> list[dict]:
+    return json.loads((folder / "sweep.json").read_text())["jobs"]
+
+
+def test_jobs_on_one_and_two_processes_are_the_same_training(home, env) -> None:
+    words = [word for word in DDP if not word.startswith("trainer.devices")]
+    status, _, err = sweep(home, env, *words, "trainer.devices=1,2,1", "sweep_dir=all")
+    assert status == 0, err[-3000:]
+    jobs = jobs_in(home / "all")
+    assert [job["status"] for job in jobs] == ["ok"] * 3
+    first, second, third = (job["objective"] for job in jobs)
+    assert first == third
+    assert second == pytest.approx(first, rel=1e-3)
+
+
+def test_a_job_that_is_ill_on_one_rank_and_one_that_is_killed(home, env) -> None:
+    words = (*DDP, "seed=7,13,14", "callbacks.last.steps=1", "sweep_dir=all")
+    status, _, err = sweep(home, env, *words)
+    assert status == 1
+    assert "rank one is ill" in err
+    jobs = jobs_in(home / "all")
+    assert [job["status"] for job in jobs] == ["ok", "failed", "interrupted"]
+    assert jobs[2]["reason"] == "ended by SIGKILL"
+    seeds = [yaml.safe_load((home / "all" / job / "config.yaml").read_text())["seed"]
+             for job in "012"]  # fmt: skip
+    assert seeds == [7, 13, 14]
+    status, out, _ = sweep(home, env, *words)
+    assert status == 1
+    assert "job 0 is done already: ok" in out
+    assert "going on after step 3" in out
+    assert [job["status"] for job in jobs_in(home / "all")] == ["ok", "failed", "ok"]
+
+
+def test_ctrl_c_lets_the_job_save_and_the_sweep_goes_on(home, env) -> None:
+    words = (*DDP, "seed=7,8", "trainer.max_epochs=2", "sweep_dir=all")
+    with running(str(home / "train.py"), "-m", *words, cwd=home, env=env) as process:
+        read_until(process, "validation after")
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        err = process.communicate(timeout=90)[1]
+        assert_nobody_left(process.pid)
+    assert process.returncode == 130, err
+    assert "the same command goes on" in err
+    assert "Traceback" not in err
+    assert [job["status"] for job in jobs_in(home / "all")] == ["interrupted", "waiting"]
+    status, out, err = sweep(home, env, *words)
+    assert status == 0, err[-3000:]
+    assert "going on after step" in out
+    assert [job["status"] for job in jobs_in(home / "all")] == ["ok", "ok"]
+
+
+def test_a_search_over_jobs_of_two_processes(home, env) -> None:
+    words = (*DDP, "~hydra.sweeper.params.experiment", "hydra.sweeper.n_trials=2")
+    status, _, err = sweep(home, env, "sweep=optuna", *words, "sweep_dir=all")
+    assert status == 0, err[-3000:]
+    jobs = jobs_in(home / "all")
+    assert [job["status"] for job in jobs] == ["ok", "ok"]
+    for job in jobs:
+        config = yaml.safe_load((home / "all" / str(job["job"]) / "config.yaml").read_text())
+        assert config["optimizer"]["lr"] == pytest.approx(float(job["overrides"]["optimizer.lr"]))
+    study = yaml.safe_load((home / "all" / "optimization_results.yaml").read_text())
+    assert study["best_value"] == pytest.approx(min(job["objective"] for job in jobs))

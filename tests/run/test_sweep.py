@@ -1,0 +1,358 @@
+"""A sweep: its jobs, what came of each, the answer, and going on after whatever happened."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from phi3v.run.lock import only_program_on
+from phi3v.run.outcome import Outcome
+from phi3v.run.sweep.answer import answer
+from phi3v.run.sweep.directory import Job, Plan, SweepDirectory, varying
+from phi3v.run.sweep.places import cores, place, share
+from phi3v.run.sweep.report import write_sweep_report
+from phi3v.run.sweep.table import duration, ending, listing, progress
+
+from .conftest import Start
+
+
+def jobs_of(sweep: Path) -> list[dict]:
+    return json.loads((sweep / "sweep.json").read_text())["jobs"]
+
+
+def only_sweep(here: Path) -> Path:
+    [found] = here.glob("runs/*/*_sweep")
+    return found
+
+
+def test_every_outcome_is_told_and_no_job_ends_the_sweep(start: Start, here: Path) -> None:
+    done = start("-m", "adapter.r=13,14,15,17,18,19,21,16", "hydra.sweep.dir=all")
+    assert done.returncode == 1
+    assert "error: 7 of 8 jobs failed" in done.stderr
+    assert "error: thirteen is bad luck" in done.stderr
+    assert 'raise RuntimeError("a bug")' in done.stderr
+    jobs = jobs_of(here / "all")
+    assert [job["status"] for job in jobs] == [
+        *("failed", "failed", "failed", "diverged"),
+        *("out_of_memory", "interrupted", "diverged", "ok"),
+    ]
+    reasons = [job["reason"] for job in jobs]
+    assert reasons[:4] == [
+        *("thirteen is bad luck", "RuntimeError: a bug", "the process ended with status 9"),
+        "the loss is nan",
+    ]
+    assert reasons[4:] == [
+        *("MemoryError: there is no more", "ended by SIGKILL", "the objective is nan", ""),
+    ]
+    assert [job["objective"] for job in jobs] == [None] * 7 + [8.0]
+    assert jobs[7]["seconds"] > 0
+    assert 0.01 < jobs[7]["peak_memory_gib"] < 10
+    assert "best val/full_price/mape: 800.0 % (job 7)" in done.stdout
+    with (here / "all" / "sweep.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["adapter.r"] for row in rows] == ["13", "14", "15", "17", "18", "19", "21", "16"]
+    assert rows[7]["objective"] == "8.0"
+    assert rows[6]["objective"] == ""
+
+
+def test_the_same_command_again_runs_what_is_not_done(
+    start: Start, here: Path, tmp_path: Path
+) -> None:
+    seen = tmp_path / "seen.txt"
+    command = ("-m", "adapter.r=4,14,17,19", "optimizer.lr=0.5")
+    first = start(*command, environment={"SEEN": str(seen)})
+    assert first.returncode == 1
+    again = start(*command, environment={"SEEN": str(seen)})
+    assert seen.read_text().split() == ["4", "14", "17", "19", "14", "19"]
+    assert "going on with this sweep: 1 of 4 jobs are done" in again.stdout
+    statuses = [job["status"] for job in jobs_of(only_sweep(here))]
+    assert statuses == ["ok", "failed", "diverged", "ok"]
+    anew = start(*command, "resume=false")
+    assert anew.returncode == 1
+    assert len(list(here.glob("runs/*/*_sweep"))) == 2
+
+
+def test_a_sweep_that_is_done_is_answered_without_running_anything(
+    start: Start, here: Path, tmp_path: Path
+) -> None:
+    seen = tmp_path / "seen.txt"
+    command = ("-m", "experiment=lora_r8,lora_r16", "seed=7,8", "sweep_dir=mine")
+    assert start(*command, environment={"SEEN": str(seen)}).returncode == 0
+    again = start(*command, environment={"SEEN": str(seen)})
+    assert again.returncode == 0
+    assert seen.read_text().split() == ["8", "8", "16", "16"]
+    assert "best val/full_price/mape: 405.0 % ± 7.1 % over 2 seeds (jobs 0, 1)" in again.stdout
+    assert "  python train.py experiment=lora_r8\n" in again.stdout
+    assert (here / "mine" / "sweep.html").is_file()
+    other = start("-m", "optimizer.lr=1,2", "sweep_dir=mine")
+    assert other.returncode == 2
+    assert "mine: there is another sweep in it" in other.stderr
+
+
+def test_a_sweep_may_get_more_values(start: Start, here: Path, tmp_path: Path) -> None:
+    seen = tmp_path / "seen.txt"
+    assert start("-m", "adapter.r=4,8", "seed=7,8", "sweep_dir=mine").returncode == 0
+    longer = ("-m", "adapter.r=2,4,8", "seed=7,9", "sweep_dir=mine")
+    assert start(*longer, environment={"SEEN": str(seen)}).returncode == 0
+    assert seen.read_text().split() == ["2", "2", "4", "8"]
+    found = {(job["overrides"]["adapter.r"], job["overrides"]["seed"]): job["objective"]
+             for job in jobs_of(here / "mine")}  # fmt: skip
+    assert found == {
+        ("2", "7"): 1.0, ("2", "9"): 1.2, ("4", "7"): 2.0, ("4", "8"): 2.1,
+        ("4", "9"): 2.2, ("8", "7"): 4.0, ("8", "8"): 4.1, ("8", "9"): 4.2,
+    }  # fmt: skip
+
+
+def test_what_a_sweep_would_run_is_shown_and_nothing_is_written(start: Start, here: Path) -> None:
+    done = start("-m", "sweep=rank_lr", "seed=1,2", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("sweep of 12 jobs, one at a time: runs/rank_lr/")
+    assert len([line for line in lines if re.match(r"\d+ ", line)]) == 12
+    assert lines[3].split()[:4] == ["0", "lora_r8", "0.002", "1"]
+    assert lines[3].endswith("/0")
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["sweep=rank_lr"], "sweep=rank_lr: that is for a sweep; add -m"),
+        (["--dry-run"], "--dry-run lists the jobs of a sweep: add -m"),
+        (["-m", "sweep=rank_lrr"], "did you mean 'rank_lr'?"),
+        (["-m", "seed=1,2", "sweep_dir=a,b"], "hydra.sweep.dir"),
+    ],
+)
+def test_a_sweep_that_is_none_is_refused(start: Start, words: list[str], message: str) -> None:
+    done = start(*words)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_wrong_value_in_the_file_of_a_sweep_is_refused(start: Start, home: Path) -> None:
+    file = home / "conf" / "sweep" / "rank_lr.yaml"
+    file.write_text(file.read_text().replace("optimizer.lr", "optimizer.lrr"))
+    done = start("-m", "sweep=rank_lr")
+    assert done.returncode == 2
+    assert "optimizer.lrr" in done.stderr
+    assert "did you mean 'optimizer.lr'" in done.stderr
+
+
+def test_two_programs_do_not_work_on_one_sweep(start: Start, here: Path) -> None:
+    (here / "mine").mkdir()
+    with only_program_on(here / "mine"):
+        done = start("-m", "adapter.r=4,8", "sweep_dir=mine")
+    assert done.returncode == 2
+    assert f"mine: process {os.getpid()} on " in done.stderr
+    assert not (here / "mine" / "0").exists()
+
+
+def test_fail_fast_ends_the_sweep_with_the_first_job_that_fails(start: Start, here: Path) -> None:
+    done = start("-m", "adapter.r=4,13,8", "fail_fast=true")
+    assert done.returncode == 1
+    statuses = [job["status"] for job in jobs_of(only_sweep(here))]
+    assert statuses == ["ok", "failed", "waiting"]
+    assert "best val/full_price/mape" in done.stdout
+
+
+def test_a_sweep_that_is_told_to_end_ends_its_job_and_goes_on(
+    home: Path, here: Path, start: Start
+) -> None:
+    slow = home / "small_program.py"
+    slow.write_text(
+        slow.read_text().replace(
+            "    if cfg.adapter.r == 13:",
+            "    import time\n    if cfg.adapter.r == 6 and not (run / 'once').exists():\n"
+            "        (run / 'once').touch()\n        print('waiting', flush=True)\n"
+            "        time.sleep(60)\n    if cfg.adapter.r == 13:",
+        )
+    )
+    command = [sys.executable, str(home / "train.py"), "-m", "adapter.r=4,6,8"]
+    with subprocess.Popen(
+        command, cwd=here, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        try:
+            while (process.stdout.readline()) != "waiting\n":
+                assert process.poll() is None
+            begun = time.monotonic()
+            process.send_signal(signal.SIGTERM)  # to the sweep alone
+            err = process.communicate(timeout=30)[1]
+        finally:
+            with pytest.raises(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    assert time.monotonic() - begun < 20
+    assert process.returncode == 143
+    assert "the same command goes on" in err
+    statuses = [job["status"] for job in jobs_of(only_sweep(here))]
+    assert statuses[0] == "ok"
+    assert statuses[2] == "waiting"
+    again = start("-m", "adapter.r=4,6,8")
+    assert again.returncode == 0, again.stderr
+    assert [job["objective"] for job in jobs_of(only_sweep(here))] == [2.0, 3.0, 4.0]
+
+
+def job(number: int, objective: float | None = None, status: str = "ok", **values: object) -> Job:
+    words = tuple(f"{key}={value}" for key, value in values.items())
+    return Job(number, words, Outcome(status, objective, seconds=60.0, peak_memory_gib=1.5))
+
+
+def test_seeds_are_taken_together_and_failures_come_last() -> None:
+    jobs = [
+        job(0, 0.10, lr=1, seed=1), job(1, 0.20, lr=1, seed=2),
+        job(2, 0.05, lr=2, seed=1), job(3, None, "diverged", lr=2, seed=2),
+        job(4, 0.30, lr=3, seed=1), job(5, 0.30, lr=3, seed=2),
+    ]  # fmt: skip
+    found = answer(jobs, "min")
+    assert [one.overrides for one in found] == [("lr=1",), ("lr=3",), ("lr=2",)]
+    assert found[0].mean == pytest.approx(0.15)
+    assert found[0].spread == pytest.approx(0.05 * 2**0.5)
+    assert answer(jobs, "max")[0].overrides == ("lr=3",)
+    alone = answer([job(0, 0.1, lr=1, seed=3), job(1, 0.2, lr=2, seed=3)], "min")[0]
+    assert alone.command("train.py") == "python train.py lr=1 seed=3"
+
+
+def plan(jobs: list[Job], **changes: object) -> Plan:
+    settings = {"words": ("lr=1,2",), "program": "train.py", "objective": "val/price/mape"}
+    return Plan(**settings, jobs=tuple(one.overrides for one in jobs), trials=len(jobs), **changes)
+
+
+def test_the_table_says_what_is_done_running_and_left() -> None:
+    jobs = [
+        job(0, 0.125, lr=1, scope="[a,b]"),
+        Job(1, ("lr=2", "scope=[a,b]")),
+        Job(2, ("lr=3", "scope=[a,b]"), begun=False),
+        Job(3, ("lr=4", "scope=[b]"), begun=False),
+    ]
+    text = progress(plan(jobs, at_once=2), jobs)
+    assert "12.5 %" in text
+    assert "1.5 GiB" in text
+    assert "[a,b]" in text
+    assert "1 of 4 done, 1 running, about 2 min 00 s left" in text
+    assert [line.split()[3] for line in text.splitlines()[1:5]] == [
+        *("ok", "running", "waiting", "waiting")
+    ]
+    many = [Job(number, (f"lr={number}",), begun=number < 70) for number in range(100)]
+    assert "... and 60 more" in progress(plan(many), many)
+    assert "\n69" in progress(plan(many), many)
+
+
+def test_durations_are_written_for_people() -> None:
+    assert [duration(s) for s in (7, 185, 7740)] == ["7 s", "3 min 05 s", "2 h 09 min"]
+
+
+def test_the_ending_says_when_seeds_differ_more_than_settings(tmp_path: Path) -> None:
+    jobs = [
+        job(0, 0.10, lr=1, seed=1), job(1, 0.20, lr=1, seed=2),
+        job(2, 0.14, lr=2, seed=1), job(3, 0.18, lr=2, seed=2),
+        job(4, 0.90, lr=3, seed=1), job(5, 0.91, lr=3, seed=2),
+    ]  # fmt: skip
+    text = ending(SweepDirectory(tmp_path), plan(jobs), jobs)
+    assert "1 other setting lies within the spread of the seeds" in text
+    assert "no job came to a figure" in ending(SweepDirectory(tmp_path), plan([]), [])
+
+
+def test_the_listing_tells_constant_words_apart(tmp_path: Path) -> None:
+    jobs = [Job(i, (f"lr={i}", "name=mine"), begun=False) for i in range(2)]
+    text = listing(SweepDirectory(tmp_path), plan(jobs), jobs)
+    assert "all with: name=mine" in text
+    assert varying(jobs) == ["lr"]
+
+
+def test_the_page_shows_jobs_curves_and_overrides(tmp_path: Path) -> None:
+    sweep = SweepDirectory(tmp_path / "some_sweep")
+    jobs = [
+        job(0, 0.2, lr="1e-3", scope="[a,b]"), job(1, 0.1, lr="1e-2", scope="[a]"),
+        job(2, None, "failed", lr="<b>", scope="[a]"), Job(3, ("lr=1", "scope=[a]"), begun=False),
+    ]  # fmt: skip
+    for one in jobs[:2]:
+        run = sweep.path / str(one.number)
+        run.mkdir(parents=True)
+        rows = [f"{step},{one.objective + 1 / step}" for step in range(1, 5)]
+        (run / "metrics.csv").write_text("\n".join(["step,val/price/mape", *rows]))
+        (run / "report.html").touch()
+    write_sweep_report(sweep, plan(jobs), jobs)
+    page = (sweep.path / "sweep.html").read_text(encoding="utf-8")
+    assert "python train.py lr=1e-2 &#x27;scope=[a]&#x27;" in page
+    assert 'href="1/report.html"' in page
+    assert 'href="2/report.html"' not in page
+    assert "&lt;b&gt;" in page
+    assert "<b>lr" not in page
+    assert page.count("<polyline") == 2 + 2  # a curve and a way through the overrides each
+    assert "http://" not in page
+    assert "https://" not in page
+
+
+def test_jobs_at_once_share_the_machine(tmp_path: Path) -> None:
+    with place(tmp_path, 2) as first, place(tmp_path, 2) as second:
+        assert {first, second} == {0, 1}
+    assert share(1, 2, 0, {}) == {"OMP_NUM_THREADS": str(max(1, cores() // 2))}
+    assert share(1, 2, 0, {"OMP_NUM_THREADS": "3"}) == {}
+    assert share(1, 3, 2, {})["CUDA_VISIBLE_DEVICES"] == "2,3"
+    assert share(1, 2, 1, {"CUDA_VISIBLE_DEVICES": "5,7"})["CUDA_VISIBLE_DEVICES"] == "7"
+
+
+def test_several_jobs_run_at_once_each_in_its_own_place(
+    start: Start, here: Path, home: Path
+) -> None:
+    program = home / "small_program.py"
+    program.write_text(
+        program.read_text().replace(
+            "    if cfg.adapter.r == 13:",
+            "    import time\n    (run / 'times').write_text(f'{time.time()}')\n    time.sleep(4)\n"
+            "    (run / 'threads').write_text(os.environ['OMP_NUM_THREADS'])\n"
+            "    if cfg.adapter.r == 13:",
+        )
+    )
+    launcher = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    done = start("-m", "adapter.r=4,13,8", "sweep_dir=mine", *launcher)
+    assert done.returncode == 1, done.stderr
+    sweep = here / "mine"
+    assert [job["status"] for job in jobs_of(sweep)] == ["ok", "failed", "ok"]
+    begun = sorted(float((sweep / job / "times").read_text()) for job in "012")
+    assert begun[1] - begun[0] < 4
+    assert begun[2] - begun[0] >= 4
+    assert (sweep / "0" / "threads").read_text() == str(max(1, cores() // 2))
+    assert "thirteen is bad luck" in (sweep / "1" / "terminal.log").read_text()
+    assert "best val/full_price/mape: 200.0 % (job 0)" in done.stdout
+
+
+def test_a_search_goes_on_where_it_stopped(start: Start, here: Path, tmp_path: Path) -> None:
+    seen = tmp_path / "seen.txt"
+    words = (
+        "-m",
+        "sweep=optuna",
+        "~hydra.sweeper.params.experiment",
+        "adapter.r=choice(2,4,6,13,17,21)",
+    )
+    first = start(*words, "hydra.sweeper.n_trials=4", environment={"SEEN": str(seen)})
+    sweep = only_sweep(here)
+    before = jobs_of(sweep)
+    assert len(before) == 4, first.stderr
+    again = start(*words, "hydra.sweeper.n_trials=7", environment={"SEEN": str(seen)})
+    after = jobs_of(sweep)
+    assert len(after) == 7, again.stderr
+    assert [job for job in after[:4] if job["status"] in ("ok", "diverged")] == [
+        job for job in before if job["status"] in ("ok", "diverged")
+    ]
+    rates = [job["overrides"]["optimizer.lr"] for job in after]
+    assert len(set(rates)) == 7
+    failed = [job for job in before if job["status"] == "failed"]
+    assert len(seen.read_text().split()) == 7 + len(failed)
+    assert f"going on with this sweep: {sum(j['status'] == 'ok' for j in before)}" in again.stdout
+
+
+def test_a_search_of_which_nothing_comes_says_so(start: Start) -> None:
+    words = ("~hydra.sweeper.params.experiment", "adapter.r=13", "hydra.sweeper.n_trials=2")
+    done = start("-m", "sweep=optuna", *words)
+    assert done.returncode == 1
+    assert "no job came to a figure" in done.stdout
+    assert "Traceback" not in done.stderr
