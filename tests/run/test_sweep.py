@@ -96,6 +96,15 @@ def test_a_sweep_that_is_done_is_answered_without_running_anything(
     assert "mine: there is another sweep in it" in other.stderr
 
 
+def test_a_value_that_comes_twice_is_two_jobs(start: Start, here: Path, tmp_path: Path) -> None:
+    seen = tmp_path / "seen.txt"
+    for _ in range(2):
+        done = start("-m", "adapter.r=4,8,4", "sweep_dir=mine", environment={"SEEN": str(seen)})
+        assert done.returncode == 0, done.stderr
+    assert seen.read_text().split() == ["4", "8", "4"]
+    assert [job["objective"] for job in jobs_of(here / "mine")] == [2.0, 4.0, 2.0]
+
+
 def test_a_sweep_may_get_more_values(start: Start, here: Path, tmp_path: Path) -> None:
     seen = tmp_path / "seen.txt"
     assert start("-m", "adapter.r=4,8", "seed=7,8", "sweep_dir=mine").returncode == 0

@@ -94,13 +94,26 @@ def job_folder(sweep: Path, number: int, words: Sequence[str]) -> str:
         return str(number)
     with FileLock(sweep / "jobs.lock"):
         known = job_folders(sweep)
-        for name, overrides in known.items():
-            if overrides == own:
-                return str(name)
+        same = [name for name, overrides in known.items() if overrides == own]
+        earlier = _earlier(sweep, number, own)
+        if earlier < len(same):
+            return str(same[earlier])
         free = number if number not in known else max(known) + 1
         (sweep / str(free)).mkdir(exist_ok=True)
         (sweep / str(free) / JOB).write_text(json.dumps({"overrides": own}), encoding="utf-8")
     return str(free)
+
+
+def _earlier(sweep: Path, number: int, own: list[str]) -> int:
+    """How many jobs before this one have the same overrides, as in `trainer.devices=1,2,1`.
+
+    Of a search that chooses its values there is no plan: what it asks twice is the same job.
+    """
+    try:
+        plan = json.loads((sweep / FILE).read_text(encoding="utf-8"))["plan"]
+    except FileNotFoundError:
+        return 0
+    return sum(job_overrides(job) == own for job in plan.get("jobs", [])[:number])
 
 
 def job_folders(sweep: Path) -> dict[int, list[str]]:

@@ -47,6 +47,8 @@ class Phi3VProcessor(ProcessorMixin):
             also takes lists of {"type": "image"} and {"type": "text", "text": ...} as content.
     """
 
+    # The first picture's tag, under the name by which other programs ask for one.
+    image_token = "<|image_1|>"
     text_kwargs = {"return_tensors": "pt"}
     images_kwargs = {"return_tensors": "pt"}
 

@@ -12,6 +12,7 @@ those, so a sweep that was killed at any moment has lost nothing.
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -138,11 +139,12 @@ class SweepDirectory:
             )
             for number, overrides in job_folders(self.path).items()
         }
-        known = {job.overrides for job in found.values()}
+        known = Counter(job.overrides for job in found.values())
         plan = self.plan()
         for place, words in enumerate(plan.jobs if plan else ()):
             overrides = tuple(job_overrides(words))
-            if overrides not in known:
+            known[overrides] -= 1
+            if known[overrides] < 0:
                 number = place if place not in found else max(found) + 1
                 found[number] = Job(number, overrides, begun=False)
         return [found[number] for number in sorted(found)]
