@@ -23,8 +23,8 @@ pytestmark = pytest.mark.slow
 MOMENTS = 20
 WORDS = (
     *SMALL,
-    "trainer.max_epochs=6",
-    "trainer.check_val_every_n_epoch=3",
+    "trainer.max_epochs=4",
+    "trainer.check_val_every_n_epoch=2",
     "adapter.dropout=0.1",
     "data.num_workers=2",
     "callbacks.last.steps=1",
@@ -75,7 +75,7 @@ def test_two_processes_that_share_the_model_end_with_the_same_bytes(
     assert whole.status == 0, whole.err[-3000:]
     words = (*recipe, "hydra.run.dir=killed", "resume=true")
     moments = random.Random(12)
-    for _ in range(3):
+    for _ in range(2):
         with running(
             str(ROOT / "train.py"), *words, cwd=tmp_path, env={"PHI3V_CACHE": str(cache)}
         ) as process:

@@ -85,11 +85,14 @@ def here(tmp_path: Path) -> Path:
 def start(home: Path, here: Path) -> Start:
     """Runs the program and waits for it."""
 
+    # A number of threads is something that jobs at once would leave as it is.
+    inherited = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+
     def run(*words: str, environment: Mapping[str, str] | None = None) -> Finished:
         return subprocess.run(
             [sys.executable, str(home / "train.py"), *words],
             cwd=here,
-            env={**os.environ, **(environment or {})},
+            env={**inherited, **(environment or {})},
             capture_output=True,
             text=True,
             timeout=120,
