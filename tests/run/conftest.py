@@ -84,7 +84,6 @@ def here(tmp_path: Path) -> Path:
 @pytest.fixture
 def start(home: Path, here: Path) -> Start:
     """Runs the program and waits for it."""
-
     # A number of threads is something that jobs at once would leave as it is.
     inherited = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
 
