@@ -85,6 +85,7 @@ def test_a_training_that_diverges_still_leaves_its_figures(program) -> None:
     done = program("train.py", *DIVERGING, "max_skipped_steps=100")
     assert done.status == 0, done.err[-3000:]
     assert done.metrics["metrics"]["val/loss"] is None
+    assert json.loads((done.run / "outcome.json").read_text())["status"] == "diverged"
     assert (done.run / "report.html").is_file()
     assert "left out" in done.out + done.err
 

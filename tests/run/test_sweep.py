@@ -137,9 +137,18 @@ def test_what_a_sweep_would_run_is_shown_and_nothing_is_written(start: Start, he
         (["--dry-run"], "--dry-run lists the jobs of a sweep: add -m"),
         (["-m", "sweep=rank_lrr"], "did you mean 'rank_lr'?"),
         (["-m", "seed=1,2", "sweep_dir=a,b"], "hydra.sweep.dir"),
+        (["-m", "sweep=rank_lr,optuna"], "sweep=rank_lr,optuna: a sweep has one of it"),
+        (["-m", "optimizer.lr=interval(0,1)"], "does not support sweep type"),
+        (["-m", "seed=1,2", "sweep_dir=file"], "file"),
+        (["-m", "seed=1,2", "sweep_dir=run"], "run: there is a run in it"),
     ],
 )
-def test_a_sweep_that_is_none_is_refused(start: Start, words: list[str], message: str) -> None:
+def test_a_sweep_that_is_none_is_refused(
+    start: Start, here: Path, words: list[str], message: str
+) -> None:
+    (here / "file").touch()
+    (here / "run").mkdir()
+    (here / "run" / "config.yaml").touch()
     done = start(*words)
     assert done.returncode == 2
     assert message in done.stderr
@@ -169,6 +178,7 @@ def test_fail_fast_ends_the_sweep_with_the_first_job_that_fails(start: Start, he
     assert done.returncode == 1
     statuses = [job["status"] for job in jobs_of(only_sweep(here))]
     assert statuses == ["ok", "failed", "waiting"]
+    assert "error: 1 of 3 jobs failed, 1 did not run" in done.stderr
     assert "best val/full_price/mape" in done.stdout
 
 
@@ -193,7 +203,8 @@ def test_a_sweep_that_is_told_to_end_ends_its_job_and_goes_on(
             while (process.stdout.readline()) != "waiting\n":
                 assert process.poll() is None
             begun = time.monotonic()
-            process.send_signal(signal.SIGTERM)  # to the sweep alone
+            process.send_signal(signal.SIGTERM)  # to the sweep alone, and not only once
+            process.send_signal(signal.SIGTERM)
             err = process.communicate(timeout=30)[1]
         finally:
             with pytest.raises(ProcessLookupError):
@@ -202,8 +213,7 @@ def test_a_sweep_that_is_told_to_end_ends_its_job_and_goes_on(
     assert process.returncode == 143
     assert "the same command goes on" in err
     statuses = [job["status"] for job in jobs_of(only_sweep(here))]
-    assert statuses[0] == "ok"
-    assert statuses[2] == "waiting"
+    assert statuses == ["ok", "interrupted", "waiting"]
     again = start("-m", "adapter.r=4,6,8")
     assert again.returncode == 0, again.stderr
     assert [job["objective"] for job in jobs_of(only_sweep(here))] == [2.0, 3.0, 4.0]
@@ -225,6 +235,8 @@ def test_seeds_are_taken_together_and_failures_come_last() -> None:
     assert found[0].mean == pytest.approx(0.15)
     assert found[0].spread == pytest.approx(0.05 * 2**0.5)
     assert answer(jobs, "max")[0].overrides == ("lr=3",)
+    named = answer([job(0, 0.1, sweep="rank_lr", lr=1)], "min")[0]
+    assert named.command("train.py") == "python train.py lr=1"
     alone = answer([job(0, 0.1, lr=1, seed=3), job(1, 0.2, lr=2, seed=3)], "min")[0]
     assert alone.command("train.py") == "python train.py lr=1 seed=3"
 
@@ -232,6 +244,16 @@ def test_seeds_are_taken_together_and_failures_come_last() -> None:
 def plan(jobs: list[Job], **changes: object) -> Plan:
     settings = {"words": ("lr=1,2",), "program": "train.py", "objective": "val/price/mape"}
     return Plan(**settings, jobs=tuple(one.overrides for one in jobs), trials=len(jobs), **changes)
+
+
+def test_a_job_that_goes_on_has_taken_the_time_before_too(tmp_path: Path) -> None:
+    sweep, folder = SweepDirectory(tmp_path), tmp_path / "0"
+    folder.mkdir()
+    sweep.begin(plan([]))
+    for spent in (0.0, 60.0, 120.0):
+        sweep.begin_job(folder)
+        assert sweep.seconds_before(folder) == spent
+        Outcome("interrupted", seconds=60.0).write(folder)
 
 
 def test_the_table_says_what_is_done_running_and_left() -> None:

@@ -87,7 +87,8 @@ def check_command_line(
             groups = _groups(config_name, words)
             for word in parsed:
                 groups.check(word, multirun)
-                if word.is_sweep_override() and word.is_hydra_override():
+                alone = word.is_hydra_override() or word.key_or_group == "sweep"
+                if word.is_sweep_override() and alone:
                     raise UserError(f"{word.input_line}: a sweep has one of it, not several")
             if multirun:
                 parsed = [*_of_the_sweep(config_name, parsed, groups), *parsed]

@@ -9,6 +9,7 @@ Wrong input is refused in one line with exit status 2 while nothing but Hydra ha
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -55,7 +56,7 @@ def enter(program: Callable[[], Any], script: str, name: str) -> None:
             if name == "train" and plain.get("resume") is True:
                 _find_run(arguments, plain)
             if arguments.multirun:
-                _find_sweep(arguments, plain)
+                _find_sweep(arguments, plain, name)
     except UserError as error:
         refuse(error)
     except HydraException as error:  # what is not put into better words anywhere
@@ -72,7 +73,11 @@ def enter(program: Callable[[], Any], script: str, name: str) -> None:
     os.environ[COMMAND] = json.dumps([str(Path(script).resolve()), *sys.argv[1:]])
     # An error of the program is shown with its own traceback, not with Hydra's summary of it.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    program()
+    try:
+        program()
+    except KeyboardInterrupt:  # in whatever a launcher was just doing
+        print("\ninterrupted; the same command goes on", file=sys.stderr)
+        raise SystemExit(128 + signal.SIGINT) from None
 
 
 def read_arguments(words: list[str]) -> argparse.Namespace:
@@ -146,14 +151,14 @@ def _place_sweep(arguments: argparse.Namespace) -> None:
     arguments.overrides = words
 
 
-def _find_sweep(arguments: argparse.Namespace, plain: dict[str, Any]) -> None:
+def _find_sweep(arguments: argparse.Namespace, plain: dict[str, Any], program: str) -> None:
     """Give the directory of the same sweep, where one was begun, to this one."""
     words = arguments.overrides
     if arguments.cfg or any(word.startswith("hydra.sweep.dir=") for word in words):
         return
     folder = sweep_folder(
         Path(plain["paths"]["runs"]),
-        _sweep_name(words, plain),
+        "eval" if program == "eval" else _sweep_name(words, plain),
         sweep_words(words),
         anew="resume=false" in words,
         claim=not arguments.dry_run,
@@ -169,7 +174,7 @@ def _sweep_name(words: Sequence[str], plain: Mapping[str, Any]) -> str:
     swept = {word.key_or_group for word in parsed if word.is_sweep_override()}
     if named:
         return named[0]
-    return "sweeps" if swept & {"experiment", "name"} else str(plain.get("name") or "eval")
+    return "sweeps" if swept & {"experiment", "name"} else str(plain["name"])
 
 
 def _join_others(arguments: argparse.Namespace, name: str) -> None:

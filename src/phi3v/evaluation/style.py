@@ -70,6 +70,7 @@ svg text { font-size: 14px; fill: var(--soft); font-variant-numeric: tabular-num
 .dot.c2 { fill: var(--good); } .dot.c3 { fill: var(--bad); }
 .point { fill: var(--accent); fill-opacity: 0.5; } .identity { stroke: var(--soft);
   stroke-dasharray: 5 4; } .cross { stroke: var(--bad); stroke-width: 1.6; fill: none; }
+th:first-child { text-align: left; }
 td.reason { white-space: normal; text-align: left; min-width: 160px; color: var(--soft); }
 a { color: var(--accent); } .broad { border: 0; min-width: 680px; }
 .snug { width: fit-content; max-width: 100%; }

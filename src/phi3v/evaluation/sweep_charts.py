@@ -31,7 +31,7 @@ from phi3v.evaluation.charts import (
 from phi3v.evaluation.figures import write_number
 
 _WIDE = 900
-_MARGIN = 74
+_MARGIN = 96
 _MOST_LABELS = 12
 
 
@@ -174,7 +174,7 @@ def _axis(x: float, name: str, labels: Sequence[tuple[float, str]]) -> str:
     return "".join(parts)
 
 
-def _cut(text: str, most: int = 18) -> str:
+def _cut(text: str, most: int = 26) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 

@@ -156,7 +156,9 @@ def train(cfg: DictConfig) -> float | None:
     log_final(loggers, scored, trainer.global_step, (cfg.objective, objective))
     again = f"python eval.py run={run.path}"
     show_results(run, scored.summary, {"adapter": str(kept), "evaluate": again})
-    return math.nan if objective is None else float(objective)
+    # Answers of a model that is no model any more may look like a figure.
+    spoilt = not math.isfinite(validated.get("val/loss", 0.0))
+    return math.nan if objective is None or spoilt else float(objective)
 
 
 def refuse_hopeless(callbacks: list[Any], objective: str) -> None:

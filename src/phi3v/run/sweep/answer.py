@@ -49,7 +49,8 @@ class Setting:
 
     def command(self, program: str) -> str:
         """The command line that runs this setting alone."""
-        return shlex.join(["python", program, *self.overrides])
+        own = [word for word in self.overrides if not word.startswith("sweep=")]
+        return shlex.join(["python", program, *own])
 
 
 def answer(jobs: Sequence[Job], direction: str) -> list[Setting]:

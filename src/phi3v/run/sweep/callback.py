@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from phi3v.config.front_door import refuse
+from phi3v.config.saving import FILE as CONFIG
 from phi3v.config.sweeps import grid, job_overrides, sweep_words
 from phi3v.errors import UserError
 from phi3v.run.lock import only_program_on
@@ -46,13 +48,15 @@ class Sweep(Callback):
             if self.dry_run:
                 print(listing(sweep, plan, waiting(plan)))
                 raise SystemExit(0)
+            if (sweep.path / CONFIG).exists():
+                raise UserError(f"{sweep.path}: there is a run in it; give another sweep_dir")
             sweep.path.mkdir(parents=True, exist_ok=True)
             self._held.enter_context(only_program_on(sweep.path))
             _refuse_another(sweep, plan)
             if config.hydra.runtime.choices.get("hydra/sweeper") == "optuna":
                 resume_study(config, sweep)
-        except UserError as error:
-            refuse(error)
+        except (UserError, HydraException, OSError) as error:  # Hydra would only warn of them
+            refuse(UserError(" ".join(str(error).split())))
         known = sweep.plan() is not None
         sweep.begin(plan)
         jobs = sweep.jobs()
@@ -125,7 +129,9 @@ def finish(sweep: SweepDirectory) -> None:
     write_sweep_report(sweep, plan, jobs)
     print(ending(sweep, plan, jobs))
     print(f"sweep: {sweep.path}", flush=True)
-    bad = [job for job in jobs if job.state not in GOOD]
-    if bad:
-        print(f"error: {len(bad)} of {len(jobs)} jobs failed", file=sys.stderr)
+    bad = sum(job.outcome is not None and job.state not in GOOD for job in jobs)
+    left = sum(job.outcome is None for job in jobs)
+    if bad or left:
+        also = f", {left} did not run" if left else ""
+        print(f"error: {bad} of {len(jobs)} jobs failed{also}", file=sys.stderr)
         raise SystemExit(1)

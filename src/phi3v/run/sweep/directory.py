@@ -120,9 +120,16 @@ class SweepDirectory:
 
     def begin_job(self, folder: Path) -> None:
         """Note that a job is about to run, which has a directory already."""
-        (folder / _BEGUN).touch()
+        earlier = Outcome.read(folder)
+        spent = self.seconds_before(folder) + (earlier.seconds or 0.0 if earlier else 0.0)
+        _write(folder / _BEGUN, str(spent))
         (folder / OUTCOME).unlink(missing_ok=True)
         self.update()
+
+    def seconds_before(self, folder: Path) -> float:
+        """Seconds that the job in a directory took before it was begun the last time."""
+        file = folder / _BEGUN
+        return float(file.read_text(encoding="utf-8") or 0) if file.exists() else 0.0
 
     def is_begun(self, folder: Path) -> bool:
         """Whether the job in a directory was ever begun."""

@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -55,10 +56,10 @@ def _run_job(cfg: DictConfig, folder: Path, program: str) -> tuple[Outcome, bool
     plan = sweep.plan()
     searches = plan is not None and not plan.jobs
     _wait_for_another(folder, name)
-    before = Outcome.read(folder) if sweep.is_begun(folder) else None
-    if before and before.status in SETTLED:
-        log.info("%s is done already: %s", name, before.status)
-        return before, searches
+    known = Outcome.read(folder) if sweep.is_begun(folder) else None
+    if known and known.status in SETTLED:
+        log.info("%s is done already: %s", name, known.status)
+        return known, searches
     goes_on = sweep.is_begun(folder) and "resume" in cfg
     if problem := obstacle(cfg, folder, goes_on):
         log.error("%s is not started: %s", name, problem)
@@ -67,9 +68,14 @@ def _run_job(cfg: DictConfig, folder: Path, program: str) -> tuple[Outcome, bool
     try:
         outcome = _elsewhere(cfg, folder, goes_on, plan.at_once if plan else 1, program)
     except SystemExit:
+        if Outcome.read(folder) is None:
+            Outcome("interrupted", reason="the sweep was ended before it").write(folder)
         sweep.update()
         print(f"\ninterrupted; the same command goes on\nsweep: {sweep.path}", file=sys.stderr)
         raise
+    if before := sweep.seconds_before(folder):
+        outcome = replace(outcome, seconds=round((outcome.seconds or 0.0) + before, 1))
+        outcome.write(folder)
     if outcome.status not in GOOD:
         log.error("%s %s: %s (see %s)", name, outcome.status, outcome.reason, folder)
     if plan:

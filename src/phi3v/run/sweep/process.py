@@ -50,12 +50,16 @@ _OF_THE_SWEEP = (
 def wait_for(process: Job) -> int:
     """Wait for a job; let it save what it has first when this program is told to end.
 
-    Ctrl-C reaches the job as well; other signals are passed on.
+    Ctrl-C reaches the job as well; other signals are passed on, however often they come.
     """
+    told = False
 
     def pass_on(number: int, frame: object) -> None:
+        nonlocal told
         process.send_signal(number)
-        raise SystemExit(128 + number)
+        if not told:
+            told = True
+            raise SystemExit(128 + number)
 
     with _handling((signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2), pass_on):
         try:

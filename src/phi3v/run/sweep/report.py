@@ -169,9 +169,9 @@ def _overrides(plan: Plan, jobs: Sequence[Job]) -> str:
 def _ranks(plan: Plan, jobs: Sequence[Job]) -> dict[int, float]:
     """0 for the best job that came to a figure, 1 for the worst."""
     sign = 1 if plan.direction == "min" else -1
-    known = [(sign * job.objective, job.number) for job in jobs if job.objective is not None]
-    ordered = [number for _, number in sorted(known)]
-    return {number: place / max(1, len(ordered) - 1) for place, number in enumerate(ordered)}
+    known = {job.number: sign * job.objective for job in jobs if job.objective is not None}
+    levels = sorted(set(known.values()))  # of equals none is better
+    return {number: levels.index(one) / max(1, len(levels) - 1) for number, one in known.items()}
 
 
 def _name(job: Job, keys: Sequence[str]) -> str:

@@ -112,7 +112,8 @@ def _counts(plan: Plan, jobs: Sequence[Job]) -> str:
     bad = sum(job.state not in GOOD for job in done)
     text += f" ({bad} not ok)" if bad else ""
     text += f", {running} running" if running else ""
-    times = [job.outcome.seconds for job in done if job.outcome and job.outcome.seconds]
+    well = [job.outcome for job in done if job.outcome and job.state == "ok"]
+    times = [outcome.seconds for outcome in well if outcome.seconds]
     if left and times:
         rest = statistics.fmean(times) * math.ceil(left / plan.at_once)
         text += f", about {duration(rest)} left"
