@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from phi3v.evaluation.sweep_charts import Curve, curves
 from phi3v.run.lock import only_program_on
 from phi3v.run.outcome import Outcome
 from phi3v.run.sweep.answer import answer
@@ -387,3 +388,15 @@ def test_a_search_of_which_nothing_comes_says_so(start: Start) -> None:
     assert done.returncode == 1
     assert "no job came to a figure" in done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_a_value_that_ran_away_flattens_no_curve() -> None:
+    tame = Curve("job 0", [(step, 1 / step) for step in range(1, 11)], 0.0)
+    wild = Curve("job 1", [(1, 1e5), (2, 0.7), (3, 0.8)], 1.0)
+    heights = [
+        [float(point.split(",")[1]) for point in line.split()]
+        for line in re.findall(r'points="([^"]+)"', curves([tame, wild], "mape", str))
+    ]
+    assert min(min(line) for line in heights) >= 0  # inside the picture
+    best = heights[-1]  # which is drawn last
+    assert max(best) - min(best) > 50

@@ -72,6 +72,7 @@ svg text { font-size: 14px; fill: var(--soft); font-variant-numeric: tabular-num
   stroke-dasharray: 5 4; } .cross { stroke: var(--bad); stroke-width: 1.6; fill: none; }
 th:first-child { text-align: left; }
 td.reason { white-space: normal; text-align: left; min-width: 160px; color: var(--soft); }
+svg .label { paint-order: stroke; stroke: var(--card); stroke-width: 5px; }
 a { color: var(--accent); } .broad { border: 0; min-width: 680px; }
 .snug { width: fit-content; max-width: 100%; }
 .confusion { width: auto; } .wide { grid-template-columns: minmax(0, 520px); }

@@ -33,6 +33,7 @@ from phi3v.evaluation.figures import write_number
 _WIDE = 900
 _MARGIN = 96
 _MOST_LABELS = 12
+_FAR = 3.0
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,14 @@ def curves(lines: Sequence[Curve], label: str, write: Callable[[float], str]) ->
     steps = [step for one in drawn for step, _ in one.points]
     values = [value for one in drawn for _, value in one.points]
     x = Axis(*spread(min(0.0, *steps), max(steps), 0.0), LEFT, WIDTH - RIGHT)
-    y = Axis(*spread(min(values), max(values), 0.06), HEIGHT - BOTTOM, TOP)
+    # A value that ran away must not flatten all curves: what is far above most of them is cut off.
+    usual = sorted(values)[math.ceil(0.9 * len(values)) - 1]
+    most = _FAR * usual if usual > 0 else max(values)
+    y = Axis(*spread(min(values), min(max(values), most), 0.06), HEIGHT - BOTTOM, TOP)
     parts = [grid(x, y, write_number, write, "step")]
     for one in sorted(drawn, key=lambda line: -line.rank):  # the best on top
-        places = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in one.points)
+        shown = [(step, min(value, y.high)) for step, value in one.points]
+        places = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in shown)
         told = tip(f"{one.name}: {write(one.points[-1][1])} at the end")
         parts.append(
             f'<polyline class="line" {_colour(one.rank)} points="{places}">{told}</polyline>'

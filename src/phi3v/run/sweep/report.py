@@ -24,7 +24,7 @@ def write_sweep_report(sweep: SweepDirectory, plan: Plan, jobs: Sequence[Job]) -
     sections = [
         _head(sweep, plan, jobs, found),
         _jobs(sweep, plan, jobs),
-        _settings(plan, found),
+        _settings(plan, found, varying(jobs)),
         _curves(sweep, plan, jobs),
         _overrides(plan, jobs),
     ]
@@ -102,12 +102,12 @@ def _job_row(
     )
 
 
-def _settings(plan: Plan, found: Sequence[Setting]) -> str:
+def _settings(plan: Plan, found: Sequence[Setting], keys: Sequence[str]) -> str:
     """Means over seeds, where there are several."""
     if not any(len(setting.jobs) > 1 for setting in found):
         return ""
     rows = "".join(
-        f"<tr{' class=own' if place == 0 else ''}><th>{escape(' '.join(setting.overrides))}</th>"
+        f"<tr{' class=own' if place == 0 else ''}><th>{escape(_differences(setting, keys))}</th>"
         f"<td>{_figure(plan, setting)}</td><td>{len(setting.objectives)} of {len(setting.jobs)}"
         "</td></tr>"
         for place, setting in enumerate(found)
@@ -118,6 +118,12 @@ def _settings(plan: Plan, found: Sequence[Setting]) -> str:
         f"<tr><th></th><th>{metric_title(plan.objective)}</th><th>seeds</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></div>"
     )
+
+
+def _differences(setting: Setting, keys: Sequence[str]) -> str:
+    """The words by which a setting is not another one."""
+    words = [word for word in setting.overrides if word.lstrip("+").partition("=")[0] in keys]
+    return " ".join(words)
 
 
 def _curves(sweep: SweepDirectory, plan: Plan, jobs: Sequence[Job]) -> str:
