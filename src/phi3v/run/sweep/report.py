@@ -4,6 +4,7 @@ write_sweep_report(sweep, plan, jobs)
 """
 
 from collections.abc import Sequence
+from functools import partial
 from html import escape
 
 from phi3v.evaluation.figures import metric_title, write_figure
@@ -137,7 +138,7 @@ def _curves(sweep: SweepDirectory, plan: Plan, jobs: Sequence[Job]) -> str:
             Curve(_name(job, keys), points(rows, name), ranks.get(job.number, 1.0))
             for job, rows in histories.items()
         ]
-        chart = curves(lines, name, lambda value, name=name: tick(name, value))  # type: ignore[misc]
+        chart = curves(lines, name, partial(tick, name))
         if chart:
             drawn.append(f"<figure><h3>{escape(name)}</h3>{chart}</figure>")
     if not drawn:
