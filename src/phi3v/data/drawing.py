@@ -8,6 +8,7 @@ number of pixels.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,7 +122,7 @@ def _canvas(rng: np.random.Generator) -> tuple[int, int]:
 def _background(x: Floats, y: Floats, rng: np.random.Generator) -> Floats:
     """A studio: plain, a gradient, a floor, or a mottled wall, always pale and hardly coloured."""
     base = rng.uniform(185, 245) + rng.uniform(-14, 14, size=3)
-    picture = np.broadcast_to(base, (*x.shape, 3)).astype(np.float32)
+    picture: NDArray[np.floating[Any]] = np.broadcast_to(base, (*x.shape, 3)).astype(np.float32)
     style = rng.integers(4)
     if style == 1:
         slope = rng.uniform(-40, 40, size=2)
