@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,6 +177,20 @@ def small() -> Loaded:
 def scratch_model() -> Loaded:
     """The same small model for tests that leave it as it is."""
     return lively(scratch().load(lambda: TEXTS))
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory: pytest.TempPathFactory, scratch_model: Loaded) -> Path:
+    """The small model as a checkpoint folder, to be read only."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    scratch_model.save(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path, saved: Path) -> Path:
+    """A copy of a good checkpoint, to be damaged."""
+    return Path(shutil.copytree(saved, tmp_path / "copy"))
 
 
 @pytest.fixture

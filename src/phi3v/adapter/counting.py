@@ -1,5 +1,6 @@
 """How many parameters of each part train: the rows of the table that is printed before training."""
 
+import math
 from dataclasses import dataclass
 
 from torch import nn
@@ -22,6 +23,8 @@ def trainable_parts(model: nn.Module) -> list[PartCount]:
     total = dict.fromkeys(PARTS, 0)
     for name, parameter in model.named_parameters():
         part = part_of(name)
-        total[part] += parameter.numel()
+        # Four-bit weights are stored two to a byte.
+        packed = getattr(parameter, "quant_state", None)
+        total[part] += math.prod(packed.shape) if packed is not None else parameter.numel()
         trainable[part] += parameter.numel() if parameter.requires_grad else 0
     return [PartCount(part, trainable[part], total[part]) for part in PARTS]

@@ -91,8 +91,14 @@ class LoraAdapter:
         """Put the adapter on the model, in place, and freeze everything else.
 
         Raises:
-            UserError: When a target matches nothing inside its part.
+            UserError: When a target matches nothing inside its part, or a start out of the weights
+                is wanted of weights in four bits.
         """
+        if getattr(model, "is_quantized", False) and self.init.startswith(("olora", "pissa")):
+            raise UserError(
+                f"adapter init={self.init}: takes its start out of the weights, which"
+                " model.quantization keeps in four bits; use init=default"
+            )
         targets = portable_targets(model, self._modules(model))
         config = LoraConfig(
             task_type="CAUSAL_LM",

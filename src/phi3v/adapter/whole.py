@@ -38,11 +38,16 @@ class FullFineTuning:
         """Mark what trains, in place, and freeze everything else.
 
         Raises:
-            UserError: When weights that would train are not in float32.
+            UserError: When weights that would train are quantised or not in float32.
         """
         parts = check_scope(self.scope)
         for name, parameter in model.named_parameters():
             trains = part_of(name) in parts and not has_no_gradient(name, model.config)
+            if trains and not parameter.is_floating_point():
+                raise UserError(
+                    f"adapter=full: {name} is kept in four bits, which cannot be trained; leave"
+                    " model.quantization out"
+                )
             if trains and parameter.dtype != torch.float32:
                 raise UserError(
                     f"adapter=full: {name} is {str(parameter.dtype).removeprefix('torch.')}, in"

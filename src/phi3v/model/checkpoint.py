@@ -4,9 +4,14 @@
     loaded.model.generate(**loaded.processor(text=prompt, images=[picture]))
 
 A checkpoint is what Microsoft publishes and what `Loaded.save` writes: config.json, safetensors,
-tokenizer.json and preprocessor_config.json or processor_config.json. No code in it is ever run.
+tokenizer.json and preprocessor_config.json or processor_config.json. No code in it is ever run, and
+no pickle is ever read.
 """
 
+# The libraries are typed in part.
+# mypy: disable-error-code="no-untyped-call"
+
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +19,11 @@ from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
+from huggingface_hub.errors import RevisionNotFoundError
 from transformers import GenerationConfig
 
 from phi3v.errors import UserError
+from phi3v.model.belonging import check_crops_fit, check_tokenizer_fits
 from phi3v.model.configuration import Phi3VConfig
 from phi3v.model.image_processing import Phi3VImageProcessor
 from phi3v.model.loading import (
@@ -31,9 +38,13 @@ from phi3v.model.loading import (
 )
 from phi3v.model.modeling import Phi3VForCausalLM
 from phi3v.model.processing import Phi3VProcessor
+from phi3v.model.quantization import bitsandbytes_config, check_quantization
 from phi3v.model.slices import WeightFiles
 from phi3v.model.slices import hollow as hollow_model
-from phi3v.model.tokenization import CHAT_TOKENS, load_tokenizer
+from phi3v.model.tokenization import load_tokenizer
+
+SMALL_FILES = ["*.json", "*.jinja"]
+WEIGHTS = ["*.safetensors"]
 
 
 @dataclass
@@ -45,6 +56,7 @@ class Checkpoint:
         revision: branch, tag or commit of a hub id; pin one to get the same weights tomorrow.
         num_crops: overrides how many crops a picture may have.
         dtype: of the weights in memory.
+        quantization: "nf4" keeps the decoder's linear layers in four bits (QLoRA); None for none.
         attn_implementation: "sdpa", "eager", "flash_attention_2" or "flex_attention".
         gradient_checkpointing: trades time for memory in training.
         learning_rate: what to train this model with, by kind of adapter ("lora", "full").
@@ -56,17 +68,27 @@ class Checkpoint:
     revision: str | None = None
     num_crops: int | None = None
     dtype: str = "float32"
+    quantization: str | None = None
     attn_implementation: str = "sdpa"
     gradient_checkpointing: bool = False
     learning_rate: dict[str, float] = field(default_factory=dict)
     vision_cache_gib: float = 0
 
-    def load(self, texts: Texts | None = None, hollow: bool = False) -> Loaded:
+    def load(
+        self,
+        texts: Texts | None = None,
+        hollow: bool = False,
+        device: torch.device | None = None,
+    ) -> Loaded:
         """Loads model and processor; every weight must be there, and none may be left over.
+
+        What does not fit together is refused before memory is taken for any weight.
 
         Args:
             texts: not used: a checkpoint brings its tokenizer.
             hollow: leaves the weights in their files, see `phi3v.model.slices`.
+            device: where the weights are read to; the CPU by default, where they stay in their
+                files until they are used.
 
         Raises:
             UserError: something is missing, damaged or does not fit together.
@@ -74,117 +96,101 @@ class Checkpoint:
         dtype = torch_dtype(self.dtype)
         check_attention(self.attn_implementation)
         check_crops(self.num_crops)
-        where = self._where()
-        config = _config(self.path, where)
-        processor = self._processor(where)
-        _check_fit(self.path, config, processor)
+        check_quantization(self.quantization, hollow)
+        folder = self._fetched(SMALL_FILES)
+        config = _config(self.path, folder)
+        processor = self._processor(folder)
+        check_crops_fit(self.path, config, processor)
+        check_tokenizer_fits(self.path, folder, config, processor)
+        weights = WeightFiles(self._fetched(SMALL_FILES + WEIGHTS))
+        config._attn_implementation = self.attn_implementation
         if hollow:
-            loaded = self._hollow(where, config, dtype, processor)
+            model = hollow_model(config, dtype)
+            weights.check(model)
+            model.generation_config = GenerationConfig.from_model_config(config)
+            loaded = Loaded(model, processor, weights)
         else:
-            loaded = Loaded(self._model(where, config, dtype), processor)
+            with torch.device("meta"):
+                weights.check(Phi3VForCausalLM._from_config(copy.deepcopy(config), dtype=dtype))
+            loaded = Loaded(self._model(folder, config, dtype, device), processor)
         return ready(loaded, self.gradient_checkpointing)
 
-    def _where(self) -> dict[str, Any]:
+    def _fetched(self, files: list[str]) -> Path:
+        """The folder with those files in it; of a hub id, what was fetched of it."""
         folder = Path(self.path).expanduser()
         if folder.is_dir():
             if not (folder / "config.json").is_file():
                 raise UserError(f"{self.path}: this folder is no checkpoint, it has no config.json")
-            return {"pretrained_model_name_or_path": str(folder)}
+            return folder
         if folder.exists() or self.path.count("/") != 1 or self.path.startswith((".", "/", "~")):
             raise UserError(
                 f"{self.path}: no such checkpoint folder, and no hub id (those look like "
                 "microsoft/Phi-3.5-vision-instruct)"
             )
-        return {
-            "pretrained_model_name_or_path": self.path,
-            "revision": self.revision or "main",
-        }
+        revision = self.revision or "main"
+        try:
+            with quiet():
+                return Path(snapshot_download(self.path, revision=revision, allow_patterns=files))
+        except RevisionNotFoundError as error:
+            raise UserError(
+                f"{self.path} has no revision {revision}; set model.revision to one of its own, or"
+                " to null for its newest"
+            ) from error
+        except Exception as error:  # of the hub, of the network, of the disk
+            raise UserError(
+                f"{self.path} at {revision[:7]} cannot be fetched from the hub and is not in its"
+                f" cache; for a copy give its folder as model.path ({one_line(error)})"
+            ) from error
 
-    def _processor(self, where: dict[str, Any]) -> Phi3VProcessor:
-        tokenizer = _load(load_tokenizer, where, f"{self.path}: tokenizer.json")
+    def _processor(self, folder: Path) -> Phi3VProcessor:
+        tokenizer = _load(
+            load_tokenizer,
+            f"{self.path}: tokenizer.json",
+            pretrained_model_name_or_path=str(folder),
+        )
         image_processor = _load(
-            Phi3VImageProcessor.from_pretrained, where, f"{self.path}: preprocessor_config.json"
+            Phi3VImageProcessor.from_pretrained,
+            f"{self.path}: preprocessor_config.json",
+            pretrained_model_name_or_path=str(folder),
         )
         if self.num_crops is not None:
             image_processor.num_crops = self.num_crops
-        missing = [token for token in CHAT_TOKENS if token not in tokenizer.get_vocab()]
-        if missing:
-            raise UserError(f"{self.path}: tokenizer.json lacks {missing[0]}")
         return Phi3VProcessor(image_processor, tokenizer)
 
     def _model(
-        self, where: dict[str, Any], config: Phi3VConfig, dtype: torch.dtype
+        self, folder: Path, config: Phi3VConfig, dtype: torch.dtype, device: torch.device | None
     ) -> Phi3VForCausalLM:
-        loaded: tuple[Phi3VForCausalLM, dict[str, Any]] = _load(
+        options: dict[str, Any] = {}
+        if device is not None and device.type != "cpu":
+            options["device_map"] = {"": device}
+        if self.quantization:
+            options["quantization_config"] = bitsandbytes_config(dtype)
+        model: Phi3VForCausalLM = _load(
             Phi3VForCausalLM.from_pretrained,
-            where,
             f"{self.path}: weights",
+            pretrained_model_name_or_path=str(folder),
             config=config,
             dtype=dtype,
             attn_implementation=self.attn_implementation,
             use_safetensors=True,
-            ignore_mismatched_sizes=True,  # they are in the report, and refused below
-            output_loading_info=True,
+            **options,
         )
-        model, report = loaded
-        for problem in ("missing", "unexpected", "mismatched"):
-            keys = sorted(str(key) for key in report[f"{problem}_keys"])
-            if keys:
-                raise UserError(
-                    f"{self.path}: {len(keys)} {problem} weights, the first is {keys[0]}"
-                )
         return model
 
-    def _hollow(
-        self,
-        where: dict[str, Any],
-        config: Phi3VConfig,
-        dtype: torch.dtype,
-        processor: Phi3VProcessor,
-    ) -> Loaded:
-        what = f"{self.path}: weights"
-        folder = where["pretrained_model_name_or_path"]
-        if "revision" in where:  # of a hub id
-            folder = _load(
-                snapshot_download, {}, what,
-                repo_id=folder, revision=where["revision"], allow_patterns=["*.safetensors"],
-            )  # fmt: skip
-        weights: WeightFiles = _load(WeightFiles, {"folder": Path(folder)}, what)
-        config._attn_implementation = self.attn_implementation
-        model = hollow_model(config, dtype)
-        weights.check(model)
-        model.generation_config = GenerationConfig.from_model_config(config)
-        return Loaded(model, processor, weights)
 
-
-def _load(loader: Callable[..., Any], where: dict[str, Any], what: str, **options: Any) -> Any:
+def _load(loader: Callable[..., Any], what: str, **options: Any) -> Any:
     try:
         with quiet():
-            return loader(**where, **options)
+            return loader(**options)
     except Exception as error:  # the libraries agree on no class for a missing or damaged file
         raise UserError(f"{what} cannot be loaded: {one_line(error)}") from error
 
 
-def _config(path: str, where: dict[str, Any]) -> Phi3VConfig:
-    what = f"{path}: config.json"
-    values, _ = _load(Phi3VConfig.get_config_dict, where, what)
+def _config(path: str, folder: Path) -> Phi3VConfig:
+    what, where = f"{path}: config.json", {"pretrained_model_name_or_path": str(folder)}
+    values, _ = _load(Phi3VConfig.get_config_dict, what, **where)
     kind = values.get("model_type")
     if kind != Phi3VConfig.model_type:
         raise UserError(f"{what} is of model type {kind}, not {Phi3VConfig.model_type}")
-    config: Phi3VConfig = _load(Phi3VConfig.from_pretrained, where, what)
+    config: Phi3VConfig = _load(Phi3VConfig.from_pretrained, what, **where)
     return config
-
-
-def _check_fit(path: str, config: Phi3VConfig, processor: Phi3VProcessor) -> None:
-    side, tokens = config.crop_size, config.crop_grid**2
-    image_processor, words = processor.image_processor, len(processor.tokenizer)
-    if (image_processor.crop_size, image_processor.num_img_tokens) != (side, tokens):
-        raise UserError(
-            f"{path}: preprocessor_config.json makes crops of {image_processor.crop_size} pixels "
-            f"and {image_processor.num_img_tokens} tokens, config.json wants {side} and {tokens}"
-        )
-    if words > config.vocab_size:
-        raise UserError(
-            f"{path}: tokenizer.json has {words} ids, config.json has a vocab_size of "
-            f"{config.vocab_size}"
-        )

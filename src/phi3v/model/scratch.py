@@ -56,12 +56,18 @@ class Scratch:
     gradient_checkpointing: bool = False
     learning_rate: dict[str, float] = field(default_factory=dict)
 
-    def load(self, texts: Texts | None = None, hollow: bool = False) -> Loaded:
+    def load(
+        self,
+        texts: Texts | None = None,
+        hollow: bool = False,
+        device: torch.device | None = None,
+    ) -> Loaded:
         """Trains the tokenizer and draws the weights.
 
         Args:
             texts: called once; what it yields is what the vocabulary is learnt from.
             hollow: not used: there are no files that could be read later.
+            device: not used: the same seed has to draw the same weights everywhere.
 
         Raises:
             UserError: there are no texts, or the configuration is wrong.

@@ -21,12 +21,11 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
-from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 from transformers.models.phi3.modeling_phi3 import Phi3RotaryEmbedding
 
-from phi3v.errors import UserError
 from phi3v.model.configuration import Phi3VConfig
+from phi3v.model.headers import check_headers, read_headers
 from phi3v.model.modeling import Phi3VForCausalLM
 from phi3v.model.parts import published_name
 
@@ -53,16 +52,14 @@ class WeightFiles:
 
     Args:
         folder: Where they are; no other safetensors may be there.
+
+    Raises:
+        UserError: When a file is missing or damaged.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        metadata = HuggingFaceStorageReader(str(folder)).read_metadata()
-        self._shapes = {
-            name: tuple(entry.size)
-            for name, entry in metadata.state_dict_metadata.items()
-            if isinstance(entry, TensorStorageMetadata)
-        }
+        self.entries = read_headers(folder)
 
     def check(self, model: nn.Module) -> None:
         """Hold names and shapes to those of a model without an adapter.
@@ -70,19 +67,7 @@ class WeightFiles:
         Raises:
             UserError: When a weight is missing, left over or of another shape.
         """
-        own = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-        problems = {
-            "missing": own.keys() - self._shapes.keys(),
-            "unexpected": self._shapes.keys() - own.keys(),
-            "mismatched": {
-                n for n in own.keys() & self._shapes.keys() if own[n] != self._shapes[n]
-            },
-        }
-        for problem, names in problems.items():
-            if names:
-                raise UserError(
-                    f"{self.folder}: {len(names)} {problem} weights, the first is {min(names)}"
-                )
+        check_headers(self.folder, self.entries, model)
 
     def vacate(self, model: nn.Module) -> None:
         """Take a hollow model's weights to the meta device, where a model can be divided."""
@@ -110,7 +95,7 @@ class WeightFiles:
     def _weights(self, model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
         """Names and parameters of what stands in the files: all but an adapter's."""
         for name, parameter in model.named_parameters():
-            if published_name(name) in self._shapes:
+            if published_name(name) in self.entries:
                 yield name, parameter
 
 

@@ -11,7 +11,7 @@ pieces, and last the special tokens of a chat.
 
 import json
 import string
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,22 @@ CHARACTERS = SPACE + string.digits + string.ascii_letters + string.punctuation
 # A newline has no piece of its own, published or here: it is the byte <0x0A>.
 BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))
 SMALLEST_VOCABULARY = len(FIRST_TOKENS) + len(BYTES) + len(CHARACTERS) + len(CHAT_TOKENS)
+
+# The published tokenizer.json of both models: 32,000 pieces, then 45 added tokens, of which the
+# chat and the picture have names and 39 are left free.
+PUBLISHED_PIECES = 32_000
+_NAMED = {0: "<|endoftext|>", 1: "<|assistant|>", 6: "<|system|>", 7: "<|end|>", 10: "<|user|>"}
+_FREE = (place for place in range(44) if place not in _NAMED)
+PUBLISHED_TOKENS = tuple(
+    token
+    for _, token in sorted(
+        {
+            **_NAMED,
+            **{place: f"<|placeholder{number}|>" for number, place in enumerate(_FREE, start=1)},
+            44: "<|image|>",
+        }.items()
+    )
+)
 
 # Plain strings render as published; in a content list a picture is written as its numbered tag.
 CHAT_TEMPLATE = (
@@ -62,9 +78,23 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
         )
     merges = learn_merges(texts, vocab_size - SMALLEST_VOCABULARY)
     pieces = [*FIRST_TOKENS, *BYTES, *CHARACTERS, *("".join(pair) for pair in merges)]
-    tokenizer = Tokenizer.from_str(json.dumps(_tokenizer_json(pieces, merges)))
+    return _as_fast(_tokenizer_json(pieces, merges, CHAT_TOKENS))
+
+
+def stand_in_tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer with the published ids of all special tokens that cuts text into characters.
+
+    For models of the published size where the published tokenizer.json is not at hand. The ids
+    between the characters and the special tokens are pieces that no text is cut into.
+    """
+    known = [*FIRST_TOKENS, *BYTES, *CHARACTERS]
+    unused = (f"<unused {number}>" for number in range(len(known), PUBLISHED_PIECES))
+    return _as_fast(_tokenizer_json([*known, *unused], [], PUBLISHED_TOKENS))
+
+
+def _as_fast(content: dict[str, Any]) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+        tokenizer_object=Tokenizer.from_str(json.dumps(content)),
         bos_token="<s>",
         eos_token="<|endoftext|>",
         pad_token="<|endoftext|>",
@@ -116,7 +146,9 @@ def _normalizer() -> normalizers.Normalizer:
     return normalizers.Sequence([normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)])
 
 
-def _tokenizer_json(pieces: list[str], merges: list[tuple[str, str]]) -> dict[str, Any]:
+def _tokenizer_json(
+    pieces: list[str], merges: list[tuple[str, str]], added: Sequence[str]
+) -> dict[str, Any]:
     bos = {"SpecialToken": {"id": "<s>", "type_id": 0}}
     text = {"Sequence": {"id": "A", "type_id": 0}}
     pair = [{"SpecialToken": {"id": "<s>", "type_id": 1}}, {"Sequence": {"id": "B", "type_id": 1}}]
@@ -124,7 +156,7 @@ def _tokenizer_json(pieces: list[str], merges: list[tuple[str, str]]) -> dict[st
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": _added_tokens(len(pieces)),
+        "added_tokens": _added_tokens(len(pieces), added),
         "normalizer": json.loads(_normalizer().__getstate__()),
         "pre_tokenizer": None,
         "post_processor": {
@@ -156,18 +188,18 @@ def _tokenizer_json(pieces: list[str], merges: list[tuple[str, str]]) -> dict[st
     }
 
 
-def _added_tokens(first_id: int) -> list[dict[str, Any]]:
-    # Published flags: what follows <|assistant|> loses its white space; </s> is no special token.
-    ids = [*enumerate(FIRST_TOKENS), *enumerate(CHAT_TOKENS, start=first_id)]
+def _added_tokens(first_id: int, added: Sequence[str]) -> list[dict[str, Any]]:
+    # Published flags: what follows these loses its white space; </s> is no special token.
+    strips = ("</s>", "<|assistant|>", "<|image|>")
     return [
         {
             "id": index,
             "content": token,
             "single_word": False,
             "lstrip": False,
-            "rstrip": token in ("</s>", "<|assistant|>"),
+            "rstrip": token in strips or token.startswith("<|placeholder"),
             "normalized": False,
             "special": token != "</s>",
         }
-        for index, token in ids
+        for index, token in [*enumerate(FIRST_TOKENS), *enumerate(added, start=first_id)]
     ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -48,6 +49,7 @@ def build(
     run: RunDirectory | None = None,
     splits_file: Path | None = None,
     hollow: bool = False,
+    device: torch.device | None = None,
 ) -> Pieces:
     """Loads data and base model.
 
@@ -57,6 +59,7 @@ def build(
             tokenizer that it was trained with.
         splits_file: Takes the splits from there instead of making them.
         hollow: Leaves the weights in their files, to be read by a model that will be divided.
+        device: Where weights are read to from their files, without a stay in the CPU's memory.
 
     Raises:
         UserError: For whatever is wrong with configuration, data or model.
@@ -67,9 +70,9 @@ def build(
 
     def load(hollow: bool = False) -> Loaded:
         model = instantiate(cfg.model)
-        return cast(Loaded, model.load(lambda: _texts(source, task), hollow=hollow))
+        return cast(Loaded, model.load(lambda: _texts(source, task), hollow=hollow, device=device))
 
-    loaded = _trained_whole(cfg, run) if run and run.model.is_dir() else load(hollow)
+    loaded = _trained_whole(cfg, run, device) if run and run.model.is_dir() else load(hollow)
     context = int(loaded.model.config.max_position_embeddings)
     if cfg.data.max_length > context:
         raise UserError(
@@ -95,11 +98,11 @@ def _texts(source: Source, task: Task) -> Iterator[str]:
         yield task.write_answer(example.values)
 
 
-def _trained_whole(cfg: DictConfig, run: RunDirectory) -> Loaded:
+def _trained_whole(cfg: DictConfig, run: RunDirectory, device: torch.device | None) -> Loaded:
     known = cast(Mapping[str, Any], OmegaConf.to_container(cfg.model, resolve=True))
     same = ("num_crops", "dtype", "attn_implementation")
     settings = {name: known[name] for name in same if name in known}
-    return Checkpoint(path=str(run.model), **settings).load()
+    return Checkpoint(path=str(run.model), **settings).load(device=device)
 
 
 def restore(run: RunDirectory, pieces: Pieces) -> nn.Module:

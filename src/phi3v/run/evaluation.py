@@ -58,7 +58,12 @@ def evaluate(cfg: DictConfig) -> float | None:
     check_processes(cfg)
     trainer = make_trainer(cfg, [])
     check_objective(str(cfg.objective), cast(Task, instantiate(cfg.task)))
-    pieces = build(cfg, run=run, splits_file=splits_for(cfg, run, words) if run else None)
+    pieces = build(
+        cfg,
+        run=run,
+        splits_file=splits_for(cfg, run, words) if run else None,
+        device=trainer.strategy.root_device,
+    )
     log.info(pieces.data.summary())
     model = restore(run, pieces) if run else pieces.loaded.model
     model.eval().to(trainer.strategy.root_device)

@@ -93,6 +93,7 @@ def train(cfg: DictConfig) -> float | None:
         cfg,
         splits_file=run.splits if begun.checkpoint else None,
         hollow=divided and not adapter.reads_weights,
+        device=None if divided else trainer.strategy.root_device,
     )
     check_splits(pieces)
     pieces.data.trainer = trainer  # which decides how many batches an epoch has on this rank

@@ -1,0 +1,57 @@
+"""A base in four bits: what is rounded and what is not, and what is refused."""
+
+import importlib.util
+
+import pytest
+import torch
+from bitsandbytes.functional import dequantize_4bit
+from bitsandbytes.nn import Linear4bit
+from damaged import refused
+from torch import nn
+
+from phi3v.model import Checkpoint
+
+PROMPT = "<|user|>\n<|image_1|>\nWhat is shown in this image?<|end|>\n<|assistant|>\n"
+
+
+@pytest.fixture(scope="module")
+def quantised(saved):
+    return Checkpoint(str(saved), quantization="nf4").load()
+
+
+def test_the_linear_layers_of_the_decoder_are_in_four_bits_and_nothing_else(quantised):
+    linear = {n: m for n, m in quantised.model.named_modules() if isinstance(m, nn.Linear)}
+    four_bit = {name for name, module in linear.items() if isinstance(module, Linear4bit)}
+    parts = ("self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj")
+    assert four_bit == {f"model.layers.{number}.{part}" for number in (0, 1) for part in parts}
+    names = {f"{name}.weight" for name in four_bit}
+    rest = {p.dtype for n, p in quantised.model.named_parameters() if n not in names}
+    assert rest == {torch.float32}
+
+
+@torch.no_grad()
+def test_it_computes_with_weights_that_are_rounded_to_four_bits(quantised, small, picture):
+    inputs = quantised.processor(text=PROMPT, images=picture())
+    logits = quantised.model(**inputs).logits
+    assert not torch.allclose(logits, small.model(**inputs).logits, atol=1e-2)
+    for name, module in quantised.model.named_modules():
+        if isinstance(module, Linear4bit):
+            rounded = dequantize_4bit(module.weight.data, module.weight.quant_state)
+            weight = small.model.get_submodule(name).weight
+            assert (rounded - weight).abs().max() < 0.2 * weight.abs().max()
+            for block in rounded.flatten().split(64):  # each with a scale of its own
+                assert len(block.unique()) <= 16
+            weight.copy_(rounded)
+    assert torch.allclose(logits, small.model(**inputs).logits, atol=1e-4)
+
+
+def test_rounding_twice_gives_the_same(saved, quantised):
+    again = Checkpoint(str(saved), quantization="nf4").load().model
+    state = quantised.model.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in again.state_dict().items())
+
+
+def test_what_cannot_be_is_refused(saved, monkeypatch):
+    assert "model.quantization: int3 is not one of null, nf4" in refused(saved, quantization="int3")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert "pip install -e '.[qlora]'" in refused(saved, quantization="nf4")

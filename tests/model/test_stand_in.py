@@ -1,0 +1,115 @@
+"""Checkpoints that are made to measure with: published names, shapes, ids; random weights."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from phi3v.errors import UserError
+from phi3v.model import Checkpoint, Phi3VConfig, Phi3VForCausalLM
+from phi3v.model.headers import INDEX, check_headers, read_headers
+from phi3v.model.stand_in import PUBLISHED, make_checkpoint
+from phi3v.model.tokenization import stand_in_tokenizer
+
+
+def test_one_like_a_small_checkpoint_is_loaded_by_the_same_path(saved, tmp_path, picture):
+    lines = []
+    made = make_checkpoint(
+        saved, tmp_path / "made", dtype=torch.float32, max_shard_size="50KB", said=lines.append
+    )
+    loaded = Checkpoint(str(tmp_path / "made")).load()
+    weights = dict(loaded.model.named_parameters())
+    assert made.parameters == sum(value.numel() for value in weights.values())
+    assert (
+        made.size == json.loads((tmp_path / "made" / INDEX).read_text())["metadata"]["total_size"]
+    )
+    assert len(lines) == len(made.files) > 2
+    inputs = loaded.processor(text="<|user|>\n<|image_1|>\nHi<|end|>\n", images=picture())
+    assert loaded.model(**inputs).logits.isfinite().all()
+    assert weights["model.layers.0.mlp.down_proj.weight"].std().item() == pytest.approx(
+        loaded.model.config.initializer_range, rel=0.1
+    )
+    assert torch.equal(weights["model.norm.weight"], torch.ones(32))
+
+
+def test_the_seed_decides_the_weights_and_the_files_do_not(saved, tmp_path):
+    def weights(name, **options):
+        folder = tmp_path / name
+        files = make_checkpoint(saved, folder, **options).files
+        return {k: v for file in files for k, v in load_file(folder / file).items()}
+
+    one, same = weights("one", max_shard_size="50KB"), weights("same")
+    other = weights("other", seed=1)
+    assert one.keys() == same.keys()
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not torch.equal(one["lm_head.weight"], other["lm_head.weight"])
+    assert {value.dtype for value in one.values()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_one_like_a_published_model_has_its_names_and_shapes(name, tmp_path, golden, monkeypatch):
+    """Of full size on the meta device: what would be written, without the writing."""
+    written = {}
+
+    def keep(weights, path, metadata):
+        written.update({key: list(value.shape) for key, value in weights.items()})
+
+    monkeypatch.setattr("phi3v.model.stand_in.save_file", keep)
+    monkeypatch.setattr(
+        "phi3v.model.stand_in._drawn",
+        lambda name, shape, seed, spread: torch.empty(shape, device="meta"),
+    )
+    made = make_checkpoint(name, tmp_path / "big")
+    hub_id = {
+        "phi3_vision": "Phi-3-vision-128k-instruct",
+        "phi35_vision": "Phi-3.5-vision-instruct",
+    }
+    published = json.loads((golden.folder / "full_size_parameters.json").read_text())
+    parameters = published[f"microsoft/{hub_id[name]}"]["parameters"]
+    assert made.size == 8_293_242_880
+    assert made.parameters == 4_146_621_440
+    assert written == dict(parameters)
+    config = Phi3VConfig.from_pretrained(tmp_path / "big")
+    assert config.rope_parameters["rope_type"] == "longrope"
+    assert len(config.rope_parameters["long_factor"]) == 48
+
+
+def test_its_tokenizer_has_the_published_ids():
+    tokenizer = stand_in_tokenizer()
+    known = {"<s>": 1, "</s>": 2, "<|endoftext|>": 32000, "<|assistant|>": 32001}
+    known |= {"<|system|>": 32006, "<|end|>": 32007, "<|user|>": 32010, "<|image|>": 32044}
+    assert {token: tokenizer.convert_tokens_to_ids(token) for token in known} == known
+    assert len(tokenizer) == 32045
+    # The published ids of "<|user|>\n" (facts of the published tokenizer.json): a space, a newline.
+    ids = tokenizer("<|user|>\n").input_ids
+    assert ids[:2] == [1, 32010]
+    assert tokenizer.decode(ids[3:]) == "\n"
+    text = "Product: striped shirt, Full Price: 129.5 \u20ac"
+    assert tokenizer.decode(tokenizer(text).input_ids, skip_special_tokens=True) == text
+
+
+def test_what_is_there_is_left_as_it_is(saved, tmp_path):
+    with pytest.raises(UserError, match="is there already"):
+        make_checkpoint(saved, tmp_path)
+    with pytest.raises(UserError, match="neither phi3_vision nor phi35_vision nor a folder"):
+        make_checkpoint("phi4", tmp_path / "new")
+    assert not list(tmp_path.glob("new"))
+
+
+def test_a_folder_is_there_when_it_is_whole(saved, tmp_path, monkeypatch):
+    def full(*args, **options):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("phi3v.model.stand_in.save_file", full)
+    with pytest.raises(OSError, match="no space"):
+        make_checkpoint(saved, tmp_path / "made")
+    assert not (tmp_path / "made").exists()
+    monkeypatch.undo()
+    make_checkpoint(saved, tmp_path / "made")
+    entries = read_headers(tmp_path / "made")
+    with torch.device("meta"):
+        check_headers(
+            tmp_path / "made", entries,
+            Phi3VForCausalLM._from_config(Phi3VConfig.from_pretrained(saved)),
+        )  # fmt: skip
