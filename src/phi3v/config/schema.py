@@ -31,6 +31,7 @@ PARTS = {"decoder", "projector", "vision"}
 # Mappings whose keys are fixed although their types do not say so. A star stands for every key.
 INNER_KEYS = {
     "model.learning_rate": {"lora", "full"},
+    "model.examples_at_once": {"train", "generate"},
     "adapter.targets": PARTS,
     "data.splits": {"train", "val", "test"},
     "optimizer.parts": PARTS,

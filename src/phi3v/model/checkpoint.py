@@ -59,6 +59,7 @@ class Checkpoint:
         quantization: "nf4" keeps the decoder's linear layers in four bits (QLoRA); None for none.
         attn_implementation: "sdpa", "eager", "flash_attention_2" or "flex_attention".
         gradient_checkpointing: trades time for memory in training.
+        examples_at_once: how many examples a device holds, to "train" on and to "generate" for.
         learning_rate: what to train this model with, by kind of adapter ("lora", "full").
         vision_cache_gib: memory in GiB for the tokens of pictures, which a run uses where nothing
             of the picture side is trained.
@@ -71,6 +72,7 @@ class Checkpoint:
     quantization: str | None = None
     attn_implementation: str = "sdpa"
     gradient_checkpointing: bool = False
+    examples_at_once: dict[str, int] = field(default_factory=dict)
     learning_rate: dict[str, float] = field(default_factory=dict)
     vision_cache_gib: float = 0
 

@@ -44,6 +44,7 @@ class Scratch:
         dtype: of the weights in memory.
         attn_implementation: "sdpa", "eager", "flash_attention_2" or "flex_attention".
         gradient_checkpointing: trades time for memory in training.
+        examples_at_once: how many examples a device holds, to "train" on and to "generate" for.
         learning_rate: what to train this model with, by kind of adapter ("lora", "full").
     """
 
@@ -54,6 +55,7 @@ class Scratch:
     dtype: str = "float32"
     attn_implementation: str = "sdpa"
     gradient_checkpointing: bool = False
+    examples_at_once: dict[str, int] = field(default_factory=dict)
     learning_rate: dict[str, float] = field(default_factory=dict)
 
     def load(
