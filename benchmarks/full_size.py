@@ -34,7 +34,8 @@ BASE = (
     "experiment=lora_r16", "model=phi3_vision", "data=catalogue", "data.rows=60",
     "callbacks.throughput.seconds=0", "callbacks.last.minutes=600",
     # What is measured are steps; of answers there is one batch of one example at the end.
-    "trainer.limit_val_batches=0", "objective=test/full_price/mape", "trainer.limit_test_batches=1", "data.eval_batch_size=1",
+    "trainer.limit_val_batches=0", "objective=test/full_price/mape",
+    "trainer.limit_test_batches=1", "data.eval_batch_size=1",
     "max_new_tokens=4", "optimizer.lr=1e-5",
 )  # fmt: skip
 GPU = ("trainer=gpu", f"trainer.max_steps={STEPS}", "batch_size=8")
@@ -98,7 +99,10 @@ def about(device: str) -> dict[str, str]:
 def measure(model: Path, names: list[str], device: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each setting by name with what was measured."""
     with tempfile.TemporaryDirectory() as folder:
-        yield "loading", run_watched([__file__, str(model), "--load", device], Path(folder))
+        yield (
+            "loading",
+            run_watched([__file__, str(model.resolve()), "--load", device], Path(folder)),
+        )
         for name in names:
             words = [f"model.path={model.resolve()}", *BASE, *SETTINGS[device][name]]
             yield name, train(words, Path(folder))
@@ -130,7 +134,8 @@ def run_watched(words: list[str], folder: Path) -> dict[str, Any]:
     Pages of files that it has mapped are counted apart: the system may take those back.
     """
     begun, peak = time.monotonic(), {"RssAnon": 0, "RssFile": 0}
-    own = {"PHI3V_CACHE": str(folder / "cache"), "PYTHONPATH": str(ROOT / "src")}
+    path = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
+    own = {"PHI3V_CACHE": str(folder / "cache"), "PYTHONPATH": path}
     with subprocess.Popen(
         [sys.executable, *words], cwd=folder, text=True, env={**os.environ, **own},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from phi3v.model import (
 )
 
 GOLDEN = Path(__file__).parent / "golden"
+# `PHI3V_TEST_DEVICE=cuda pytest tests/model/test_golden.py` holds a GPU to the same data.
+DEVICE = os.environ.get("PHI3V_TEST_DEVICE", "cpu")
 CROP = 336
 
 
@@ -96,7 +99,8 @@ def load_case(name: str) -> Case:
         out = processor([Image.fromarray(array) for array in arrays], return_tensors="pt")
         assert out["image_sizes"].tolist() == pixels["image_sizes"]
         inputs |= {key: out[key] for key in ("pixel_values", "image_sizes")}
-    return Case(meta, inputs, tensors)
+    there = [{k: v.to(DEVICE) for k, v in part.items()} for part in (inputs, tensors)]
+    return Case(meta, *there)
 
 
 def golden_config(config_file: str = "config.json", attention: str = "sdpa") -> Phi3VConfig:
@@ -108,7 +112,7 @@ def golden_config(config_file: str = "config.json", attention: str = "sdpa") -> 
 def golden_model(config_file: str = "config.json", attention: str = "sdpa") -> Phi3VForCausalLM:
     model = Phi3VForCausalLM(golden_config(config_file, attention))
     model.load_state_dict(load_file(GOLDEN / "tiny_a" / "model.safetensors"), strict=True)
-    return model.eval()
+    return model.eval().to(DEVICE)
 
 
 @dataclass(frozen=True)

@@ -140,8 +140,8 @@ class Checkpoint:
             ) from error
         except Exception as error:  # of the hub, of the network, of the disk
             raise UserError(
-                f"{self.path} at {revision[:7]} cannot be fetched from the hub and is not in its"
-                f" cache; for a copy give its folder as model.path ({one_line(error)})"
+                f"{self.path}: no such folder here, and at revision {revision[:7]} it can"
+                f" neither be fetched from the hub nor is it in its cache ({one_line(error)})"
             ) from error
 
     def _processor(self, folder: Path) -> Phi3VProcessor:
