@@ -15,6 +15,7 @@ import json
 import math
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -38,8 +39,8 @@ BASE = (
     "trainer.limit_test_batches=1", "data.eval_batch_size=1",
     "max_new_tokens=4", "optimizer.lr=1e-5",
 )  # fmt: skip
-GPU = ("trainer=gpu", f"trainer.max_steps={STEPS}", "batch_size=8")
-CPU = ("trainer=cpu", "trainer.precision=bf16-mixed", "trainer.max_steps=2", "batch_size=1")
+GPU = ("trainer=gpu", f"trainer.max_steps={STEPS}", "batch_size=8", "data.num_workers=8")
+CPU = ("trainer=cpu", "trainer.precision=bf16-mixed", "trainer.max_steps=1", "batch_size=1")
 NO_CHECKPOINTING = "model.gradient_checkpointing=false"
 NF4 = "model.quantization=nf4"
 # Numbers are examples at once (data.batch_size); pictures have 16 crops unless the name says.
@@ -118,7 +119,7 @@ def train(words: list[str], folder: Path) -> dict[str, Any]:
     with (run / "metrics.csv").open() as file:
         steps = [line for line in csv.DictReader(file) if line.get("speed/examples_per_s")]
     warm = steps[2:] or steps[-1:]  # the first ones choose kernels and take up memory
-    for column in ("examples_per_s", "tokens_per_s", "tflops", "mfu"):
+    for column in ("examples_per_s", "tokens_per_s", "tflops", "mfu", "data_wait"):
         values = [float(line[f"speed/{column}"]) for line in warm if line.get(f"speed/{column}")]
         if values:
             row[column] = round(math.fsum(values) / len(values), 4)
@@ -140,6 +141,7 @@ def run_watched(words: list[str], folder: Path) -> dict[str, Any]:
         [sys.executable, *words], cwd=folder, text=True, env={**os.environ, **own},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(process.kill()))
         watch = threading.Thread(target=keep_peak, args=(process, peak), daemon=True)
         watch.start()
         out, err = process.communicate()

@@ -4,12 +4,15 @@ import csv
 import logging
 import re
 import time
+import warnings
 
 import pytest
+import torch
 from lightning.pytorch import Callback
 
 from phi3v.errors import UserError
 from phi3v.training import StallReport, StepLines, StepMetrics, Throughput
+from phi3v.training.callbacks.throughput import peak_flops
 from phi3v.training.flops import cost_of
 
 
@@ -139,3 +142,16 @@ def test_a_watch_of_no_time_is_none(make_module, make_data, make_trainer, caplog
     assert "nothing done" not in caplog.text
     with pytest.raises(UserError, match="at least 0"):
         StallReport(seconds=-1)
+
+
+@pytest.mark.parametrize(
+    ("name", "peak"),
+    [("NVIDIA H200", 989e12), ("NVIDIA H100 80GB HBM3", 989.5e12), ("NVIDIA GeForce 256", None)],
+)
+def test_what_a_gpu_can_do_is_known_by_its_name(monkeypatch, name, peak):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Lightning says so where it does not know
+        found = peak_flops(torch.device("cuda"), torch.bfloat16)
+    assert found == (peak and pytest.approx(peak, rel=0.01))
+    assert peak_flops(torch.device("cpu"), torch.bfloat16) is None

@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -97,6 +97,10 @@ class FineTuning(LightningModule):
         self.sums = StepSums(self.model)
         self.last_step = StepTotal()
         self.strict_loading = False  # the base is not in a checkpoint; on_load_checkpoint is strict
+
+    def cpu(self) -> Self:
+        """Stay: Lightning moves what it has trained to the CPU, and here it is scored next."""
+        return self
 
     def configure_model(self) -> None:
         """Divide the model over the processes where the strategy asks for it, and fill it.
