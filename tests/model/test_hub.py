@@ -1,0 +1,69 @@
+"""A checkpoint by its hub id, fetched by the real client from a hub on this machine."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from loopback_hub import COMMIT, LoopbackHub
+
+pytestmark = pytest.mark.slow  # three programs that load the libraries
+NAME = "somebody/small"
+PROGRAM = """
+import sys
+from phi3v.errors import UserError
+from phi3v.model import Checkpoint
+try:
+    loaded = Checkpoint(sys.argv[1], revision=sys.argv[2]).load()
+except UserError as error:
+    sys.exit(f"refused: {error}")
+print(type(loaded.model).__module__, sum(value.numel() for value in loaded.model.parameters()))
+"""
+
+
+@pytest.fixture
+def hub(folder):
+    (folder / "modeling_phi3_v.py").write_text("raise SystemExit('remote code ran')\n")
+    (folder / "pytorch_model.bin").write_bytes(b"a pickle")
+    config = json.loads((folder / "config.json").read_text())
+    config["auto_map"] = {"AutoConfig": "modeling_phi3_v.A"}
+    (folder / "config.json").write_text(json.dumps(config))
+    with LoopbackHub({NAME: folder}) as one:
+        yield one
+
+
+def load(name, revision, env):
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM, name, revision],
+        env={**os.environ, **env}, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
+def test_a_commit_is_fetched_once_and_without_code_or_pickles(hub, tmp_path, scratch_model):
+    env = hub.client_env(tmp_path / "home")
+    done = load(NAME, COMMIT, env)
+    assert done.returncode == 0, done.stderr[-2000:]
+    count = sum(value.numel() for value in scratch_model.model.parameters())
+    assert done.stdout.strip() == f"phi3v.model.modeling {count}"
+    names = {file for file, _ in hub.fetched}
+    assert {"config.json", "tokenizer.json", "model.safetensors"} <= names
+    assert not any(name.endswith((".py", ".bin")) for name in names)
+    assert {revision for _, revision in hub.fetched} == {COMMIT}
+    assert not hub.unknown
+    hub.fetched.clear()
+    assert load(NAME, COMMIT, {**env, "HF_HUB_OFFLINE": "1"}).stdout == done.stdout
+    assert not hub.fetched
+
+
+def test_a_revision_that_is_not_there_is_told(hub, tmp_path):
+    done = load(NAME, "c45209e90a4c4f7d16b2e9d48503c7f3e83623ed", hub.client_env(tmp_path / "home"))
+    assert f"refused: {NAME} has no revision c45209e90a4c4f" in done.stderr
+    assert "set model.revision to one of its own, or to null" in done.stderr
+
+
+def test_a_hub_that_does_not_answer_is_told(tmp_path):
+    env = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
+    done = load(NAME, "main", env)
+    assert "refused: somebody/small: no such folder here, and at revision main it" in done.stderr
+    assert done.stderr.count("\n") == 1
