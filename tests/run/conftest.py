@@ -74,6 +74,20 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def begins_with(home: Path) -> Callable[..., None]:
+    """Lets the small program do something more, before it looks at the rank."""
+
+    def edit(*lines: str) -> None:
+        program, mark = home / "small_program.py", "    if cfg.adapter.r == 13:"
+        text = program.read_text(encoding="utf-8")
+        assert text.count(mark) == 1
+        more = "".join(f"    {line}\n" for line in lines)
+        program.write_text(text.replace(mark, more + mark), encoding="utf-8")
+
+    return edit
+
+
+@pytest.fixture
 def here(tmp_path: Path) -> Path:
     """Where it is called from."""
     folder = tmp_path / "here"

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -178,16 +179,14 @@ def test_fail_fast_ends_the_sweep_with_the_first_job_that_fails(start: Start, he
 
 
 def test_a_sweep_that_is_told_to_end_ends_its_job_and_goes_on(
-    home: Path, here: Path, start: Start
+    home: Path, here: Path, start: Start, begins_with: Callable[..., None]
 ) -> None:
-    slow = home / "small_program.py"
-    slow.write_text(
-        slow.read_text().replace(
-            "    if cfg.adapter.r == 13:",
-            "    import time\n    if cfg.adapter.r == 6 and not (run / 'once').exists():\n"
-            "        (run / 'once').touch()\n        print('waiting', flush=True)\n"
-            "        time.sleep(60)\n    if cfg.adapter.r == 13:",
-        )
+    begins_with(
+        "import time",
+        "if cfg.adapter.r == 6 and not (run / 'once').exists():",
+        "    (run / 'once').touch()",
+        "    print('waiting', flush=True)",
+        "    time.sleep(60)",
     )
     command = [sys.executable, str(home / "train.py"), "-m", "adapter.r=4,6,8"]
     with subprocess.Popen(
@@ -215,16 +214,13 @@ def test_a_sweep_that_is_told_to_end_ends_its_job_and_goes_on(
 
 
 def test_several_jobs_run_at_once_each_in_its_own_place(
-    start: Start, here: Path, home: Path
+    start: Start, here: Path, begins_with: Callable[..., None]
 ) -> None:
-    program = home / "small_program.py"
-    program.write_text(
-        program.read_text().replace(
-            "    if cfg.adapter.r == 13:",
-            "    import time\n    (run / 'times').write_text(f'{time.time()}')\n    time.sleep(4)\n"
-            "    (run / 'threads').write_text(os.environ['OMP_NUM_THREADS'])\n"
-            "    if cfg.adapter.r == 13:",
-        )
+    begins_with(
+        "import time",
+        "(run / 'times').write_text(f'{time.time()}')",
+        "time.sleep(4)",
+        "(run / 'threads').write_text(os.environ['OMP_NUM_THREADS'])",
     )
     launcher = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     done = start("-m", "adapter.r=4,13,8", "sweep_dir=mine", *launcher)
