@@ -41,9 +41,9 @@ def save_adapter(model: nn.Module, folder: str | Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if not isinstance(model, PeftModel):
         with quiet():
-            _as_phi3v(model).save_pretrained(folder, max_shard_size="5GB")
+            as_phi3v(model).save_pretrained(folder, max_shard_size="5GB")
         return
-    tensors = {key: tensor.contiguous() for key, tensor in _adapter_tensors(model).items()}
+    tensors = {key: tensor.contiguous() for key, tensor in adapter_tensors(model).items()}
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     config = copy.deepcopy(model.peft_config["default"])
     config.inference_mode = True
@@ -79,13 +79,14 @@ def load_adapter(model: nn.Module, folder: str | Path) -> nn.Module:
     if isinstance(model, PeftModel):
         _check_same_settings(model.peft_config["default"], config, folder)
     else:
-        model = wrap(_as_phi3v(model), config)
-    check_same_tensors(_adapter_tensors(model), state, f"the weights in {folder}")
+        model = wrap(as_phi3v(model), config)
+    check_same_tensors(adapter_tensors(model), state, f"the weights in {folder}")
     set_peft_model_state_dict(model, state)
     return model
 
 
-def _adapter_tensors(model: PeftModel) -> dict[str, Tensor]:
+def adapter_tensors(model: PeftModel) -> dict[str, Tensor]:
+    """The tensors of an adapter by the names that they have in a PEFT folder."""
     # Without the flag PEFT asks the hub whether the base's vocabulary was resized.
     state: dict[str, Tensor] = get_peft_model_state_dict(model, save_embedding_layers=False)
     return state
@@ -105,12 +106,17 @@ def _load_whole(model: nn.Module, folder: Path) -> None:
     if not shards:
         raise UserError(f"{folder}: neither {CONFIG} nor {MODEL_WEIGHTS} is there")
     state = {key: tensor for shard in shards for key, tensor in load_file(shard).items()}
-    model = _as_phi3v(model)
+    model = as_phi3v(model)
     check_same_tensors(model.state_dict(), state, f"the weights in {folder}")
     model.load_state_dict(state)
 
 
-def _as_phi3v(model: nn.Module) -> Phi3VForCausalLM:
+def as_phi3v(model: nn.Module) -> Phi3VForCausalLM:
+    """The model under its own type.
+
+    Raises:
+        UserError: When it is another model.
+    """
     if isinstance(model, Phi3VForCausalLM):
         return model
     raise UserError(f"expected a Phi-3-Vision model, got {type(model).__name__}")

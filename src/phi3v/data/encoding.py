@@ -137,6 +137,16 @@ class Encoder:
         prompt, answer = self._ids(example, counts)
         return Lengths(sum(counts), len(prompt) - sum(counts), len(answer))
 
+    def check_question(self, values: Mapping[str, str | float], origin: str) -> str:
+        """Returns the question about these values.
+
+        Raises:
+            UserError: When it holds a special token; the message begins with `origin`.
+        """
+        question = self.task.write_question(values)
+        self._refuse_reserved(question, "question", origin)
+        return question
+
     def _count(self, example: Example, number: int, width: int, height: int) -> int:
         """Returns the number of tokens of one picture."""
         image_processor = self.processor.image_processor
@@ -151,8 +161,7 @@ class Encoder:
         """Returns the ids of the prompt and those of the answer with its <|end|>."""
         if not counts:
             raise UserError(f"{example.origin}: the example has no picture")
-        question = self.task.write_question(example.values)
-        self._refuse_reserved(question, "question", example.origin)
+        question = self.check_question(example.values, example.origin)
         text = prompt_text(question, len(counts))
         prompt = self._prompt_ids(text, tuple(counts))
         if not self.with_answer:

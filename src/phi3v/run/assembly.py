@@ -70,9 +70,12 @@ def build(
 
     def load(hollow: bool = False) -> Loaded:
         model = instantiate(cfg.model)
-        return cast(Loaded, model.load(lambda: _texts(source, task), hollow=hollow, device=device))
+        return cast(
+            Loaded, model.load(lambda: texts_of(source, task), hollow=hollow, device=device)
+        )
 
-    loaded = _trained_whole(cfg, run, device) if run and run.model.is_dir() else load(hollow)
+    known = cast(Mapping[str, Any], OmegaConf.to_container(cfg.model, resolve=True))
+    loaded = trained_whole(known, run, device) if run and run.model.is_dir() else load(hollow)
     context = int(loaded.model.config.max_position_embeddings)
     if cfg.data.max_length > context:
         raise UserError(
@@ -91,25 +94,27 @@ def build(
     return Pieces(task, data, loaded, load)
 
 
-def _texts(source: Source, task: Task) -> Iterator[str]:
+def texts_of(source: Source, task: Task) -> Iterator[str]:
     """All questions and answers: a model that starts from nothing learns its tokenizer on them."""
     for example in source.load(task):
         yield task.write_question(example.values)
         yield task.write_answer(example.values)
 
 
-def _trained_whole(cfg: DictConfig, run: RunDirectory, device: torch.device | None) -> Loaded:
-    known = cast(Mapping[str, Any], OmegaConf.to_container(cfg.model, resolve=True))
+def trained_whole(
+    known: Mapping[str, Any], run: RunDirectory, device: torch.device | None = None
+) -> Loaded:
+    """The model of a run that trained whole weights, with the settings of its group `model`."""
     same = ("num_crops", "dtype", "attn_implementation")
     settings = {name: known[name] for name in same if name in known}
     return Checkpoint(path=str(run.model), **settings).load(device=device)
 
 
-def restore(run: RunDirectory, pieces: Pieces) -> nn.Module:
+def restore(run: RunDirectory, loaded: Loaded) -> nn.Module:
     """The model as a run left it: the base with the run's adapter, or the run's own model."""
     if run.model.is_dir():
-        return pieces.loaded.model
-    return load_adapter(pieces.loaded.model, run.adapter)
+        return loaded.model
+    return load_adapter(loaded.model, run.adapter)
 
 
 def remember_pictures(model: nn.Module, gib: float) -> None:

@@ -65,7 +65,7 @@ def evaluate(cfg: DictConfig) -> float | None:
         device=trainer.strategy.root_device,
     )
     log.info(pieces.data.summary())
-    model = restore(run, pieces) if run else pieces.loaded.model
+    model = restore(run, pieces.loaded) if run else pieces.loaded.model
     model.eval().to(trainer.strategy.root_device)
     remember_pictures(model, cfg.model.get("vision_cache_gib", 0))
     scored = score(

@@ -13,7 +13,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
 from phi3v.data import Example, ImageTextDataModule
@@ -24,8 +23,8 @@ from phi3v.errors import UserError
 from phi3v.evaluation.comparison import compare
 from phi3v.evaluation.controls import blank_picture, shuffled_pictures
 from phi3v.metric import FieldMetrics, baselines, best_constant, bootstrap
+from phi3v.run.answering import answers
 from phi3v.task import Task, Value
-from phi3v.training import generate_answers
 from phi3v.training.loss import base_of as model_inside
 
 log = logging.getLogger(__name__)
@@ -90,7 +89,7 @@ def score(
     train_values = field_values(task, data.examples["train"])
     truths = [example.values for example in examples]
 
-    def answers(of: nn.Module, what: str, shown: Sequence[Example], picture: Picture) -> list[str]:
+    def told(of: nn.Module, what: str, shown: Sequence[Example], picture: Picture) -> list[str]:
         log.info("%s: %d examples, %s", split, len(shown), what)
         return answer_all(of, task, data, shown, max_new_tokens, picture)
 
@@ -99,15 +98,15 @@ def score(
         metrics.update([example.id for example in examples], texts, truths)
         return metrics.compute()
 
-    own = answers(model, subject.lower(), examples, open_picture)
-    controls = {"blank": answers(model, "blank pictures", examples, blank_picture)}
+    own = told(model, subject.lower(), examples, open_picture)
+    controls = {"blank": told(model, "blank pictures", examples, blank_picture)}
     if len(examples) > 1:
         strangers = shuffled_pictures(examples, seed=0)
-        controls["shuffled"] = answers(model, "shuffled pictures", strangers, open_picture)
+        controls["shuffled"] = told(model, "shuffled pictures", strangers, open_picture)
     before = None
     if base is not None:
         with base() as untrained:
-            before = measured(answers(untrained, "before training", examples, open_picture))
+            before = measured(told(untrained, "before training", examples, open_picture))
     summary = compare(
         task,
         rows={name: len(rows) for name, rows in data.examples.items()} | {split: len(examples)},
@@ -142,19 +141,13 @@ def answer_all(
     # With another example's picture a prompt may be longer than any of the data's own.
     context = max(data.max_length, int(model_inside(model).config.max_position_embeddings))
     collate = Collator(data.processor, task, context, "prompt", picture)
-    device = next(model.parameters()).device
     order = sorted(range(len(examples)), key=lambda place: data.lengths[examples[place].id].total)
     texts = [""] * len(examples)
-    for start in range(0, len(order), data.eval_batch_size):
-        places = order[start : start + data.eval_batch_size]
-        batch = {
-            name: value.to(device) if isinstance(value, torch.Tensor) else value
-            for name, value in collate([examples[place] for place in places]).items()
-        }
-        for place, text in zip(
-            places, generate_answers(model, data.processor, batch, max_new_tokens), strict=True
-        ):
-            texts[place] = text
+    for place, text in answers(
+        model, collate, examples, order,
+        batch_size=data.eval_batch_size, max_new_tokens=max_new_tokens,
+    ):  # fmt: skip
+        texts[place] = text
     return texts
 
 

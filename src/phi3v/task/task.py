@@ -38,6 +38,7 @@ class Task:
     Attributes:
         fields: the declared fields by name.
         field_names: the fields of the answer, in its order.
+        question_names: the columns that the question needs.
         columns: every column that question and answer need.
 
     Raises:
@@ -54,6 +55,7 @@ class Task:
         self._answer = Template(answer, "answer")
         self._answer.check_separable()
         self.field_names = self._answer.names
+        self.question_names = tuple(dict.fromkeys(self._question.names))
         self.columns = tuple(dict.fromkeys((*self._question.names, *self._answer.names)))
         self._check()
 

@@ -1,0 +1,41 @@
+"""Which pictures the words of a command line mean: files, folders, and patterns with a star.
+
+pictures = picture_files(["a.jpg", "photos/", "more/*.png"])
+"""
+
+import glob
+from collections.abc import Iterable
+from pathlib import Path
+
+from phi3v.errors import UserError
+
+# What a folder is searched for; a file that is named may end as it likes.
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+
+
+def picture_files(words: Iterable[str]) -> list[Path]:
+    """The files in the order of the words, those of a folder by name, each once.
+
+    Raises:
+        UserError: No word at all, a folder without pictures, or a pattern that matches nothing.
+    """
+    files = [file for word in words for file in _files(word)]
+    if not files:
+        raise UserError("no pictures: name files, folders, or patterns such as 'photos/*.jpg'")
+    return list(dict.fromkeys(files))
+
+
+def _files(word: str) -> list[Path]:
+    path = Path(word)
+    if path.is_dir():
+        found = sorted(file for file in path.iterdir() if file.suffix.lower() in ENDINGS)
+        if not found:
+            raise UserError(f"{word}: there is no picture in this folder ({', '.join(ENDINGS)})")
+        return found
+    if path.exists() or not glob.has_magic(word):
+        return [path]  # one that does not exist is reported with the others that cannot be read
+    # Path.glob takes no absolute patterns.
+    matches = sorted(Path(name) for name in glob.glob(word, recursive=True))  # noqa: PTH207
+    if not matches:
+        raise UserError(f"{word}: matches no file")
+    return [file for file in matches if not file.is_dir()]

@@ -1,0 +1,48 @@
+"""A folder that is there as a whole or not at all.
+
+with placed(Path("my-model")) as draft:
+    write_everything_into(draft)
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from phi3v.errors import UserError
+
+
+def check_free(out: Path) -> None:
+    """Refuse a place where something would be overwritten.
+
+    Raises:
+        UserError: When there is a file or a folder that is not empty.
+    """
+    if out.is_dir() and not any(out.iterdir()):
+        return
+    if out.exists() or out.is_symlink():
+        kind = "a folder that is not empty" if out.is_dir() else "a file"
+        raise UserError(f"{out}: there is {kind} already; give another name, or remove it first")
+
+
+@contextmanager
+def placed(out: Path) -> Iterator[Path]:
+    """Gives a hidden folder beside `out` that becomes `out` when nothing went wrong inside.
+
+    Otherwise it is removed again, also when the program is interrupted.
+
+    Raises:
+        UserError: When `out` is taken, or cannot be written.
+    """
+    check_free(out)
+    draft = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        draft.mkdir(parents=True)
+        yield draft
+        check_free(out)  # it may have taken minutes
+        draft.replace(out)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)

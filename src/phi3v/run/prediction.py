@@ -1,0 +1,128 @@
+"""Answers about picture files, in the order in which they were named.
+
+    predictor = Predictor(model, processor, task, batch_size=8, max_new_tokens=96)
+    for answer in predictor([Path("a.jpg"), Path("b.jpg")], values={}):
+        print(answer.picture, answer.text or answer.error)
+
+The prompt, the batches and the generation are those of evaluations.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from phi3v.data import Example, picture_size
+from phi3v.data.collation import Collator
+from phi3v.errors import UserError
+from phi3v.model import Phi3VProcessor
+from phi3v.run.answering import answers
+from phi3v.task import Task, Value
+from phi3v.training.loss import base_of as model_inside
+
+# Pictures whose prompts have similar lengths share a batch, out of so many batches at a time: what
+# is found appears while the rest is still to come.
+_BATCHES_AHEAD = 8
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of one picture.
+
+    Attributes:
+        picture: Its file.
+        text: What the model says; None where the picture could not be used.
+        error: Why not; None where there is a text.
+    """
+
+    picture: Path
+    text: str | None
+    error: str | None = None
+
+
+class Predictor:
+    """Asks a model its task's question about pictures."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        processor: Phi3VProcessor,
+        task: Task,
+        *,
+        batch_size: int,
+        max_new_tokens: int,
+    ) -> None:
+        """Prepares the prompts.
+
+        Args:
+            model: Phi-3-Vision, with or without adapter, on the device that it shall run on.
+            processor: Its processor.
+            task: Writes the question.
+            batch_size: Pictures that are answered together.
+            max_new_tokens: Longer answers are cut here.
+        """
+        self._model = model
+        self._batch_size = batch_size
+        self._max_new_tokens = max_new_tokens
+        context = int(model_inside(model).config.max_position_embeddings)
+        self._collate = Collator(processor, task, context, "prompt")
+
+    def __call__(
+        self, pictures: Sequence[Path], values: Mapping[str, Value] | None = None
+    ) -> Iterator[Answer]:
+        """Yields one answer for each picture, in their order.
+
+        Args:
+            pictures: Files; one that cannot be used gives an answer with an error.
+            values: What the question needs to know besides, by column.
+
+        Raises:
+            UserError: When no picture could be asked this question.
+        """
+        self._collate.encode.check_question(values or {}, "question")
+        ahead = _BATCHES_AHEAD * self._batch_size
+        for start in range(0, len(pictures), ahead):
+            yield from self._window(pictures[start : start + ahead], values or {})
+
+    def _window(self, pictures: Sequence[Path], values: Mapping[str, Value]) -> Iterator[Answer]:
+        examples = [_example(picture, values) for picture in pictures]
+        found: dict[int, Answer] = {}
+
+        def refuse(place: int, error: UserError) -> None:
+            found[place] = Answer(pictures[place], None, reason(error, pictures[place]))
+
+        lengths: dict[int, int] = {}
+        for place, example in enumerate(examples):
+            try:
+                lengths[place] = self._collate.encode.lengths(example).total
+            except UserError as error:
+                refuse(place, error)
+        for place, text in answers(
+            self._model, self._collate, examples, sorted(lengths, key=lengths.__getitem__),
+            batch_size=self._batch_size, max_new_tokens=self._max_new_tokens, refuse=refuse,
+        ):  # fmt: skip
+            found[place] = Answer(pictures[place], text)
+        for place in range(len(pictures)):
+            yield found[place]
+
+
+def unreadable(pictures: Sequence[Path]) -> list[Answer]:
+    """Those pictures whose files are missing or do not even begin like a picture."""
+    found = []
+    for picture in pictures:
+        try:
+            picture_size(picture, str(picture))
+        except UserError as error:
+            found.append(Answer(picture, None, reason(error, picture)))
+    return found
+
+
+def reason(error: UserError, picture: Path) -> str:
+    """What is wrong with a picture, without its name, which stands beside it."""
+    return str(error).removeprefix(f"{picture}: ").replace(f": {picture}", "")
+
+
+def _example(picture: Path, values: Mapping[str, Value]) -> Example:
+    name = str(picture)
+    return Example(id=name, images=(picture,), values=values, group=name, origin=name)
