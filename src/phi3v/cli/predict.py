@@ -90,7 +90,9 @@ def run(arguments: argparse.Namespace) -> int:
     pictures = picture_files(arguments.words if arguments.model else arguments.words[1:])
     values = question_values(asked.task, arguments.field)
 
-    from phi3v.run.prediction import Predictor, unreadable  # torch and its company
+    import torch
+
+    from phi3v.run.prediction import Predictor, unreadable
 
     found: Iterable[Answer] = unreadable(pictures)
     if len(list(found)) < len(pictures):  # otherwise there is no reason to load a model
@@ -101,7 +103,10 @@ def run(arguments: argparse.Namespace) -> int:
             max_new_tokens=arguments.max_new_tokens or asked.max_new_tokens,
         )  # fmt: skip
         found = predictor(pictures, values)
-    failed = _print(found, asked, arguments.json, len(pictures))
+    try:
+        failed = _print(found, asked, arguments.json, len(pictures))
+    except torch.OutOfMemoryError:
+        raise UserError("the GPU's memory is full: give a smaller --batch-size") from None
     if failed and len(pictures) > 1:
         print(f"{failed} of {len(pictures)} pictures could not be used", file=sys.stderr)
     return SOME_FAILED if failed else 0

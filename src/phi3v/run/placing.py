@@ -40,6 +40,8 @@ def placed(out: Path) -> Iterator[Path]:
     try:
         draft.mkdir(parents=True)
         yield draft
+        for file in draft.iterdir():  # safetensors makes its files private
+            file.chmod(draft.stat().st_mode & 0o666)
         check_free(out)  # it may have taken minutes
         draft.replace(out)
     except OSError as error:

@@ -1,0 +1,203 @@
+"""A run as others load it: a model folder of the published layout, or an adapter that is served.
+
+    export_merged(read_run(run), Path("my-model"), dtype=None, shard_size="5GB", ...)
+    export_adapter(read_run(run), Path("my-adapter"), say=print)
+
+What is written has been loaded again and compared with the run's own model before it gets its name.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from peft import PeftConfig
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from phi3v.adapter import load_adapter
+from phi3v.adapter.folder import WEIGHTS, adapter_tensors
+from phi3v.adapter.lora import wrap
+from phi3v.adapter.merging import as_plain_lora, merge, takes_from_base
+from phi3v.adapter.serving import read_adapter_config, reasons_against, write_servable
+from phi3v.errors import UserError
+from phi3v.model import Checkpoint, Phi3VForCausalLM, Phi3VProcessor
+from phi3v.model.loading import quiet, torch_dtype
+from phi3v.run.card import adapter_card, model_card
+from phi3v.run.numerics import repeatable
+from phi3v.run.placing import check_free, placed
+from phi3v.run.probing import Distance, Probe, distance
+from phi3v.run.recorded import Recorded
+from phi3v.run.trained import load_base, load_trained
+
+Say = Callable[[str], None]
+# Measured in float32, which flash attention does not compute in.
+_SETTINGS = {"attn_implementation": "sdpa"}
+
+
+def export_merged(
+    recorded: Recorded,
+    out: Path,
+    *,
+    dtype: str | None,
+    shard_size: str,
+    device: torch.device,
+    say: Say,
+) -> None:
+    """Write a run as a model folder that needs no adapter.
+
+    The adapter is merged in float32, on the base as the run held it.
+
+    Args:
+        recorded: The run.
+        out: The folder, which must not exist or be empty.
+        dtype: Of the weights that are written; None for the type in which the run held its base.
+        shard_size: Largest file of weights, such as "5GB".
+        device: Where the models are compared.
+        say: Told what was measured.
+
+    Raises:
+        UserError: When the run cannot be loaded, the place is taken, or what was written is not
+            the run's model. Nothing is left at `out` then.
+    """
+    check_free(out)
+    written = dtype or str(recorded.config["model"]["dtype"])
+    torch_dtype(written)
+    probe = Probe.of(recorded)
+    merged, processor, wanted, notes = _merged(recorded, probe, device)
+    say(notes[0])
+    with placed(out) as draft:
+        _write(merged, processor, draft, written, shard_size)
+        del merged  # two models in float32 at a time would be one too many
+        again = Checkpoint(str(draft), attn_implementation="sdpa").load()
+        found = probe.logits(_on(again.model, device), again.processor)
+        notes.append(_as_written(distance(wanted, found), written, out))
+        say(notes[1])
+        (draft / "README.md").write_text(model_card(recorded, out.name, notes), encoding="utf-8")
+
+
+def _merged(
+    recorded: Recorded, probe: Probe, device: torch.device
+) -> tuple[Phi3VForCausalLM, Phi3VProcessor, Tensor, list[str]]:
+    """The run's model without an adapter in float32, its logits, and what merging changed."""
+    trained = load_trained(recorded, **_SETTINGS)
+    model, processor = trained.model.float().to(device), trained.loaded.processor
+    if recorded.trained_whole:
+        whole = merge(model)
+        note = "the run trained whole weights: there is no adapter to merge"
+        return whole, processor, probe.logits(whole, processor), [note]
+    before = probe.logits(model, processor)
+    merged = merge(model)
+    after = probe.logits(merged, processor)
+    gap = distance(before, after)
+    if not gap.is_rounding:
+        raise UserError(
+            f"merging changes logits by up to {gap.largest:.2g}, the largest is {gap.scale:.3g}: "
+            "that is more than rounding, and nothing was written"
+        )
+    return merged, processor, after, [f"merged against adapter, float32: {_told(gap)}"]
+
+
+def _write(
+    model: Phi3VForCausalLM, processor: Phi3VProcessor, folder: Path, dtype: str, shard_size: str
+) -> None:
+    _in(model, torch_dtype(dtype))
+    model.config.clip.dtype = dtype
+    with quiet():
+        model.save_pretrained(folder, max_shard_size=shard_size)
+        processor.save_pretrained(folder)
+        # Under the name that the published folder has, for programs that know no other.
+        processor.image_processor.save_pretrained(folder)
+
+
+def _on(model: nn.Module, device: torch.device) -> nn.Module:
+    # transformers types its own `to` for its own classes; ours has it by inheritance.
+    return model.to(device)
+
+
+def _in(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    return model.to(dtype)
+
+
+def _as_written(gap: Distance, dtype: str, out: Path) -> str:
+    """What the files changed; in float32 that has to be nothing."""
+    if dtype == "float32" and not gap.is_rounding:
+        raise UserError(f"{out}: the files give other logits, by up to {gap.largest:.2g}")
+    if gap.largest == float("inf"):
+        raise UserError(f"{out}: logits are no numbers in {dtype}; give --dtype bfloat16")
+    kind = "files against merged" if dtype == "float32" else f"rounding to {dtype}"
+    return f"{kind}: {_told(gap)}"
+
+
+def _told(gap: Distance) -> str:
+    if not gap.largest:
+        return f"the same logits at all {gap.positions} positions"
+    same = "at all" if not gap.other_tokens else f"at {gap.positions - gap.other_tokens} of the"
+    return (
+        f"logits differ by at most {gap.largest:.1e} (the largest is {gap.scale:.1f}); "
+        f"the same next token {same} {gap.positions} positions"
+    )
+
+
+def export_adapter(recorded: Recorded, out: Path, *, say: Say) -> None:
+    """Write a run's adapter for engines that serve adapters over one base.
+
+    Args:
+        recorded: The run.
+        out: The folder, which must not exist or be empty.
+        say: Told what was written and measured.
+
+    Raises:
+        UserError: When such engines do not take this adapter, the place is taken, or what was
+            written is not the run's adapter. Nothing is left at `out` then.
+    """
+    check_free(out)
+    instead = f"write the whole model: phi3v export {recorded.directory.path} --merge {out}"
+    if recorded.trained_whole:
+        raise UserError(f"the run trained whole weights and has no adapter; {instead}")
+    folder = recorded.directory.adapter
+    if reasons := reasons_against(folder):
+        raise UserError(f"{folder}: {'; '.join(reasons)}; {instead}")
+    config = read_adapter_config(folder)
+    base = recorded.config["model"].get("path", config["base_model_name_or_path"])
+    if not takes_from_base(config):
+        with placed(out) as draft:
+            tensors = load_file(folder / WEIGHTS)
+            write_servable(draft, tensors, {**config, "base_model_name_or_path": base})
+            note = f"plain LoRA of rank {config['r']} on {len(tensors) // 2} modules of the decoder"
+            say(note)
+            (draft / "README.md").write_text(
+                adapter_card(recorded, out.name, [note]), encoding="utf-8"
+            )
+        return
+    probe = Probe.of(recorded)
+    trained, start, wanted = _with_start(recorded, probe)
+    tensors, plain = as_plain_lora(trained, start, config)
+    with placed(out) as draft:
+        write_servable(draft, tensors, {**plain, "base_model_name_or_path": base})
+        loaded = load_base(recorded, **_SETTINGS)
+        model = load_adapter(loaded.model, draft).float()
+        gap = distance(wanted, probe.logits(model, loaded.processor))
+        if not gap.is_rounding:
+            raise UserError(
+                f"as plain LoRA on the base as it was, logits change by up to {gap.largest:.2g}: "
+                f"the base was rounded when the adapter took its start out of it; {instead}"
+            )
+        notes = [
+            f"{config['init_lora_weights']} as plain LoRA of rank {plain['r']}: {_told(gap)}",
+        ]
+        say(notes[0])
+        (draft / "README.md").write_text(adapter_card(recorded, out.name, notes), encoding="utf-8")
+
+
+def _with_start(
+    recorded: Recorded, probe: Probe
+) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+    """An adapter's tensors after and before training, and the logits of the run's model."""
+    folder = recorded.directory.adapter
+    repeatable(recorded.config["seed"])
+    loaded = load_base(recorded, **_SETTINGS)
+    model = wrap(loaded.model, PeftConfig.from_pretrained(str(folder)))
+    start = {name: tensor.clone() for name, tensor in adapter_tensors(model).items()}
+    trained = load_adapter(model, folder)
+    tensors = {name: tensor.clone() for name, tensor in adapter_tensors(model).items()}
+    return tensors, start, probe.logits(trained.float(), loaded.processor)
