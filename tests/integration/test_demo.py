@@ -5,6 +5,8 @@ import json
 
 import pytest
 
+from phi3v.cli import main
+
 FILES = {
     "config.yaml", "environment.json", "splits.json", "metrics.csv", "metrics.json",
     "predictions.jsonl", "report.html", "checkpoints", "adapter", "train.log", "outcome.json",
@@ -80,6 +82,18 @@ def test_eval_repeats_the_test_figures_exactly(demo, program) -> None:
     assert again.metrics["systems"] == demo.metrics["systems"]
     assert "the run's test figures, exactly" in again.out
     assert again.run.parent == demo.run / "eval"
+
+
+def test_predict_repeats_its_answers_field_by_field(demo, capsys) -> None:
+    lines = (demo.run / "predictions.jsonl").read_text().splitlines()[:40]
+    rows = [json.loads(line) for line in lines]
+    pictures = [row["picture"][0] for row in rows]
+    words = ["predict", str(demo.run), *pictures, "--json", "--batch-size", "16"]
+    assert main(words) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["prediction"] for row in found] == [row["prediction"] for row in rows]
+    assert [row["parsed"] for row in found] == [row["parsed"] for row in rows]
+    assert all(row["parsed"]["full_price"] for row in rows)
 
 
 def test_the_terminal_ends_with_table_places_and_directory(demo) -> None:

@@ -11,6 +11,7 @@ import yaml
 from peft import PeftModel
 from safetensors.torch import load_file
 
+from phi3v.cli import main
 from phi3v.model import Checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -101,3 +102,24 @@ def test_a_bare_base_can_be_scored(program) -> None:
     assert scored.status == 0, scored.err[-3000:]
     assert "Base model" in scored.out
     assert "base" not in scored.metrics["systems"]
+
+
+def test_predict_repeats_the_predictions_of_the_test_split(small, capsys) -> None:
+    rows = [json.loads(line) for line in (small.run / "predictions.jsonl").read_text().splitlines()]
+    pictures = [picture for row in rows for picture in row["picture"]]
+    assert main(["predict", str(small.run), *pictures, "--json"]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    for name in ("prediction", "parsed"):
+        assert [row[name] for row in found] == [row[name] for row in rows]
+    assert [row["picture"] for row in found] == pictures
+    assert any(row["prediction"] for row in rows)
+
+
+def test_a_small_run_is_exported_with_its_figures(small, tmp_path, capsys) -> None:
+    assert main(["export", str(small.run), "--merge", str(tmp_path / "model")]) == 0
+    assert "merged against adapter, float32" in capsys.readouterr().out
+    card = (tmp_path / "model" / "README.md").read_text()
+    systems = "Before training | Fine-tuned | blank picture | shuffled picture |"
+    assert systems in card
+    assert f"Answers to {small.metrics['rows']['test']} examples of the test split" in card
+    Checkpoint(str(tmp_path / "model")).load()

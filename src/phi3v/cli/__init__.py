@@ -38,7 +38,8 @@ def main(words: Sequence[str] | None = None) -> int:
         What the command returns; 2 for wrong input, 130 after Ctrl-C.
     """
     given = list(sys.argv[1:] if words is None else words)
-    signal.signal(signal.SIGTERM, _leave)  # what is half written is tidied away, as after Ctrl-C
+    # What is half written is tidied away, as after Ctrl-C.
+    before = signal.signal(signal.SIGTERM, _leave)
     try:
         return _command(given)
     except UserError as error:
@@ -50,6 +51,8 @@ def main(words: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read this has read enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _command(words: list[str]) -> int:

@@ -6,8 +6,9 @@
 What is written has been loaded again and compared with the run's own model before it gets its name.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftConfig
@@ -30,7 +31,10 @@ from phi3v.run.recorded import Recorded
 from phi3v.run.trained import load_base, load_trained
 
 Say = Callable[[str], None]
-# Measured in float32, which flash attention does not compute in.
+# An adapter whose parts nearly cancel loses digits in float32 by itself; whether a difference is
+# that or a mistake shows where there are twice as many digits.
+_PRECISIONS = (torch.float32, torch.float64)
+# Flash attention computes in neither.
 _SETTINGS = {"attn_implementation": "sdpa"}
 
 
@@ -63,45 +67,61 @@ def export_merged(
     written = dtype or str(recorded.config["model"]["dtype"])
     torch_dtype(written)
     probe = Probe.of(recorded)
-    merged, processor, wanted, notes = _merged(recorded, probe, device)
-    say(notes[0])
+    merged, processor, notes = _without_adapter(recorded, probe, device, say)
+    wanted = probe.logits(merged, processor)
     with placed(out) as draft:
         _write(merged, processor, draft, written, shard_size)
         del merged  # two models in float32 at a time would be one too many
         again = Checkpoint(str(draft), attn_implementation="sdpa").load()
-        found = probe.logits(_on(again.model, device), again.processor)
+        found = probe.logits(_as(again.model, torch.float32, device), again.processor)
         notes.append(_as_written(distance(wanted, found), written, out))
-        say(notes[1])
+        say(notes[-1])
         (draft / "README.md").write_text(model_card(recorded, out.name, notes), encoding="utf-8")
 
 
-def _merged(
-    recorded: Recorded, probe: Probe, device: torch.device
-) -> tuple[Phi3VForCausalLM, Phi3VProcessor, Tensor, list[str]]:
-    """The run's model without an adapter in float32, its logits, and what merging changed."""
-    trained = load_trained(recorded, **_SETTINGS)
-    model, processor = trained.model.float().to(device), trained.loaded.processor
+def _without_adapter(
+    recorded: Recorded, probe: Probe, device: torch.device, say: Say
+) -> tuple[Phi3VForCausalLM, Phi3VProcessor, list[str]]:
+    """The run's model without an adapter in float32, and what was measured."""
     if recorded.trained_whole:
-        whole = merge(model)
-        note = "the run trained whole weights: there is no adapter to merge"
-        return whole, processor, probe.logits(whole, processor), [note]
-    before = probe.logits(model, processor)
-    merged = merge(model)
-    after = probe.logits(merged, processor)
-    gap = distance(before, after)
-    if not gap.is_rounding:
-        raise UserError(
-            f"merging changes logits by up to {gap.largest:.2g}, the largest is {gap.scale:.3g}: "
-            "that is more than rounding, and nothing was written"
-        )
-    return merged, processor, after, [f"merged against adapter, float32: {_told(gap)}"]
+        trained = load_trained(recorded, **_SETTINGS)
+        say("the run trained whole weights: there is no adapter to merge")
+        merged = merge(_as(trained.model, torch.float32, device))
+        return merged, trained.loaded.processor, []
+    notes = []
+    for precision in _PRECISIONS:
+        trained = load_trained(recorded, **_SETTINGS)
+        model, processor = _as(trained.model, precision, device), trained.loaded.processor
+        before = probe.logits(model, processor)
+        merged = merge(model)
+        gap = distance(before, probe.logits(merged, processor))
+        notes.append(f"merged against adapter, {_name(precision)}: {_told(gap)}")
+        say(notes[-1])
+        if gap.is_close:
+            _as(merged, torch.float32, device)
+            return merged, processor, notes
+    raise UserError(
+        f"merging changes logits by up to {gap.largest:.2g}, and rounding cannot be why; nothing "
+        "was written"
+    )
+
+
+def _as(model: nn.Module, dtype: torch.dtype, device: torch.device | None = None) -> nn.Module:
+    # transformers types its own `to` for its own classes; ours has it by inheritance.
+    return model.to(device=device, dtype=dtype)
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _write(
     model: Phi3VForCausalLM, processor: Phi3VProcessor, folder: Path, dtype: str, shard_size: str
 ) -> None:
-    _in(model, torch_dtype(dtype))
+    _as(model, torch_dtype(dtype))
     model.config.clip.dtype = dtype
+    for key in ("is_local", "local_files_only"):  # of how it was loaded here
+        processor.tokenizer.init_kwargs.pop(key, None)
     with quiet():
         model.save_pretrained(folder, max_shard_size=shard_size)
         processor.save_pretrained(folder)
@@ -109,18 +129,9 @@ def _write(
         processor.image_processor.save_pretrained(folder)
 
 
-def _on(model: nn.Module, device: torch.device) -> nn.Module:
-    # transformers types its own `to` for its own classes; ours has it by inheritance.
-    return model.to(device)
-
-
-def _in(model: nn.Module, dtype: torch.dtype) -> nn.Module:
-    return model.to(dtype)
-
-
 def _as_written(gap: Distance, dtype: str, out: Path) -> str:
     """What the files changed; in float32 that has to be nothing."""
-    if dtype == "float32" and not gap.is_rounding:
+    if dtype == "float32" and not gap.is_close:
         raise UserError(f"{out}: the files give other logits, by up to {gap.largest:.2g}")
     if gap.largest == float("inf"):
         raise UserError(f"{out}: logits are no numbers in {dtype}; give --dtype bfloat16")
@@ -169,35 +180,49 @@ def export_adapter(recorded: Recorded, out: Path, *, say: Say) -> None:
                 adapter_card(recorded, out.name, [note]), encoding="utf-8"
             )
         return
-    probe = Probe.of(recorded)
-    trained, start, wanted = _with_start(recorded, probe)
-    tensors, plain = as_plain_lora(trained, start, config)
     with placed(out) as draft:
-        write_servable(draft, tensors, {**plain, "base_model_name_or_path": base})
-        loaded = load_base(recorded, **_SETTINGS)
-        model = load_adapter(loaded.model, draft).float()
-        gap = distance(wanted, probe.logits(model, loaded.processor))
-        if not gap.is_rounding:
+        notes = _write_plain_lora(recorded, config, base, draft, say)
+        if not notes:
             raise UserError(
-                f"as plain LoRA on the base as it was, logits change by up to {gap.largest:.2g}: "
-                f"the base was rounded when the adapter took its start out of it; {instead}"
+                "as plain LoRA on the base as it was, this is another model: the base was rounded "
+                f"after the adapter took its start out of it; {instead}"
             )
-        notes = [
-            f"{config['init_lora_weights']} as plain LoRA of rank {plain['r']}: {_told(gap)}",
-        ]
-        say(notes[0])
         (draft / "README.md").write_text(adapter_card(recorded, out.name, notes), encoding="utf-8")
 
 
-def _with_start(
-    recorded: Recorded, probe: Probe
-) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
-    """An adapter's tensors after and before training, and the logits of the run's model."""
+def _write_plain_lora(
+    recorded: Recorded, config: Mapping[str, Any], base: str, draft: Path, say: Say
+) -> list[str]:
+    """Write an adapter that took its start out of the base as one for the base as it was.
+
+    Returns:
+        What was measured; nothing where that is not the same model.
+    """
+    probe = Probe.of(recorded)
+    trained, start = _with_start(recorded)
+    tensors, plain = as_plain_lora(trained, start, config)
+    write_servable(draft, tensors, {**plain, "base_model_name_or_path": base})
+    notes = []
+    for precision in _PRECISIONS:
+        own = load_trained(recorded, **_SETTINGS)
+        wanted = probe.logits(_as(own.model, precision), own.loaded.processor)
+        loaded = load_base(recorded, **_SETTINGS)
+        model = load_adapter(loaded.model, draft)
+        gap = distance(wanted, probe.logits(_as(model, precision), loaded.processor))
+        what = f"{config['init_lora_weights']} as plain LoRA of rank {plain['r']}"
+        notes.append(f"{what}, {_name(precision)}: {_told(gap)}")
+        say(notes[-1])
+        if gap.is_close:
+            return notes
+    return []
+
+
+def _with_start(recorded: Recorded) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """An adapter's tensors after and before training."""
     folder = recorded.directory.adapter
     repeatable(recorded.config["seed"])
     loaded = load_base(recorded, **_SETTINGS)
     model = wrap(loaded.model, PeftConfig.from_pretrained(str(folder)))
     start = {name: tensor.clone() for name, tensor in adapter_tensors(model).items()}
-    trained = load_adapter(model, folder)
-    tensors = {name: tensor.clone() for name, tensor in adapter_tensors(model).items()}
-    return tensors, start, probe.logits(trained.float(), loaded.processor)
+    load_adapter(model, folder)
+    return dict(adapter_tensors(model)), start

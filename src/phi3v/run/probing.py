@@ -17,6 +17,8 @@ from phi3v.data.drawing import draw
 from phi3v.model import Phi3VProcessor
 from phi3v.run.recorded import Recorded
 
+# What two ways to the same sum may differ by.
+LIMIT = 1e-4
 # Enough for a picture of several crops; the published sixteen would only take longer.
 _MOST_CROPS = 4
 
@@ -38,13 +40,9 @@ class Distance:
     positions: int
 
     @property
-    def is_rounding(self) -> bool:
-        """Whether this is what float32 makes of the same sum in another order.
-
-        Up to 1e-4. Logits above ten have fewer digits behind the point: then 1e-5 of the largest,
-        84 units in the last place of a float32.
-        """
-        return self.largest <= max(1e-4, 1e-5 * self.scale)
+    def is_close(self) -> bool:
+        """Whether both are the same model but for rounding."""
+        return self.largest <= LIMIT
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,12 @@ class Probe:
 
     @torch.no_grad()
     def logits(self, model: nn.Module, processor: Phi3VProcessor) -> Tensor:
-        """The logits at every position, float32 (positions, vocabulary), on the CPU."""
+        """The logits at every position, float32 (positions, vocabulary), on the CPU.
+
+        Args:
+            model: In float32 or float64.
+            processor: Its processor.
+        """
         crops = min(_MOST_CROPS, int(processor.image_processor.num_crops))
         inputs = processor(text=self.text, images=[self.picture], num_crops=crops)
         device = next(model.parameters()).device

@@ -1,0 +1,122 @@
+"""An adapter that is served: added to the base as engines do it, it gives the run's logits."""
+
+import json
+
+import pytest
+import torch
+from made_run import TINY, loaded_run, logits, make_run
+from peft import PeftModel
+from safetensors.torch import load_file
+
+from phi3v.model import Checkpoint
+from phi3v.run.recorded import read_run
+
+SERVED = {
+    "lora": ["adapter.r=4"],
+    "rslora": ["adapter.r=4", "adapter.use_rslora=true"],
+    "two modules": ["adapter.r=4", "adapter.targets.decoder=[qkv_proj,layers.1.mlp.down_proj]"],
+    "pissa": ["adapter.r=4", "adapter.init=pissa"],
+    "olora": ["adapter.r=4", "adapter.alpha=8", "adapter.init=olora"],
+    "olora, rslora": [
+        *("adapter.r=4", "adapter.alpha=4", "adapter.init=olora", "adapter.use_rslora=true"),
+    ],
+}
+REFUSED = {
+    "vision": (["adapter.scope=[decoder,vision]"], "the vision (18 modules)", "decoder only"),
+    "projector": (["adapter.scope=[projector]"], "the projector (2 modules)", "decoder only"),
+    "dora": (["adapter.use_dora=true"], "it is DoRA", "plain LoRA"),
+    "biases": (["adapter.bias=lora_only"], "it trained biases", "leave out"),
+    "head": (["adapter.targets.decoder=[lm_head]"], "lm_head", "no layer"),
+    "full": (["adapter=full"], "trained whole weights", "no adapter"),
+}
+
+
+@pytest.fixture(scope="module", params=SERVED)
+def served_run(request, tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("runs") / "run", *SERVED[request.param])
+
+
+def test_engines_and_peft_give_the_runs_logits(phi3v, served_run, pictures, tmp_path):
+    out = tmp_path / "out"
+    ended = phi3v("export", served_run, "--adapter", out)
+    assert ended.status == 0, ended.err
+    task = read_run(served_run).task
+    wanted = logits(*loaded_run(served_run), pictures[0], task)
+    engine = Checkpoint(str(TINY)).load()
+    untouched = logits(engine.model, engine.processor, pictures[0], task)
+    assert (untouched - wanted).abs().max() > 0.01
+    add_as_engines_do(engine.model, out)
+    found = logits(engine.model, engine.processor, pictures[0], task)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)
+    fresh = Checkpoint(str(TINY)).load()
+    peft = PeftModel.from_pretrained(fresh.model, str(out))
+    found = logits(peft, fresh.processor, pictures[0], task)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)
+
+
+@torch.no_grad()
+def add_as_engines_do(model, folder):
+    """W + scale B A, from the two files alone."""
+    config = json.loads((folder / "adapter_config.json").read_text())
+    rank = config["r"]
+    scale = config["lora_alpha"] / (rank**0.5 if config["use_rslora"] else rank)
+    tensors = load_file(folder / "adapter_model.safetensors")
+    for name, down in tensors.items():
+        if ".lora_A." in name:
+            up = tensors[name.replace(".lora_A.", ".lora_B.")]
+            module = name.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
+            model.get_submodule(module).weight += scale * up @ down
+
+
+def test_the_configuration_holds_nothing_that_engines_refuse(phi3v, served_run, tmp_path):
+    phi3v("export", served_run, "--adapter", tmp_path / "out")
+    config = json.loads((tmp_path / "out/adapter_config.json").read_text())
+    assert config["init_lora_weights"] is True
+    assert (config["use_dora"], config["bias"], config["modules_to_save"]) == (False, "none", None)
+    assert config["base_model_name_or_path"] == str(TINY)
+    before = json.loads((served_run / "adapter/adapter_config.json").read_text())
+    twice = 1 if before["init_lora_weights"] is True else 2
+    assert config["r"] == twice * before["r"]
+    card = (tmp_path / "out/README.md").read_text()
+    assert "library_name: peft" in card
+    assert f"rank {config['r']}" in card
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_engines_do_not_take_is_refused_with_the_way_out(phi3v, kind, tmp_path):
+    words, *told = REFUSED[kind]
+    run = make_run(tmp_path / "run", *words)
+    ended = phi3v("export", run, "--adapter", tmp_path / "out")
+    assert ended.status == 2
+    assert ended.err.count("\n") == 1
+    assert all(text in ended.err for text in told), ended.err
+    assert f"phi3v export {run} --merge {tmp_path / 'out'}" in ended.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_modules_that_are_saved_whole_are_refused(phi3v, tmp_path):
+    run = make_run(tmp_path / "run", "adapter.r=1")
+    file = run / "adapter" / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "modules_to_save": ["lm_head"]}))
+    ended = phi3v("export", run, "--adapter", tmp_path / "out")
+    assert "it holds whole modules" in ended.err
+
+
+def test_pissa_on_a_rounded_base_cannot_be_plain_lora(phi3v, tmp_path):
+    run = make_run(tmp_path / "run", "adapter.r=4", "adapter.init=pissa", "model.dtype=bfloat16")
+    ended = phi3v("export", run, "--adapter", tmp_path / "out")
+    assert ended.status == 2
+    assert "the base was rounded" in ended.err
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize("torn", ["adapter_config.json", "adapter_model.safetensors"])
+def test_a_torn_adapter_is_one_line(phi3v, tmp_path, torn):
+    run = make_run(tmp_path / "run", "adapter.r=1")
+    file = run / "adapter" / torn
+    file.write_bytes(file.read_bytes()[:100])
+    for kind in ("--merge", "--adapter"):
+        ended = phi3v("export", run, kind, tmp_path / "out")
+        assert ended.status == 2
+        assert "cannot be read" in ended.err
+        assert ended.err.count("\n") == 1

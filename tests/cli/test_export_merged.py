@@ -1,0 +1,309 @@
+"""A merged run is the run's model: same logits, published names, and all of it or nothing."""
+
+import json
+import os
+import shutil
+from collections import defaultdict
+
+import pytest
+import torch
+import yaml
+from made_run import TINY, loaded_run, logits, make_run
+from peft import PeftModel
+from safetensors import safe_open
+from transformers import AutoConfig, AutoModelForCausalLM, AutoProcessor
+
+from phi3v.model import Checkpoint
+from phi3v.run.recorded import read_run
+
+KINDS = {
+    "lora": ["adapter.r=4"],
+    "dropout": ["adapter.r=4", "adapter.dropout=0.5"],
+    "all parts": ["adapter.r=2", "adapter.scope=[decoder,projector,vision]"],
+    "rslora": ["adapter.r=4", "adapter.use_rslora=true"],
+    "dora": ["adapter.r=2", "adapter.use_dora=true", "adapter.scope=[decoder,projector,vision]"],
+    "pissa": ["adapter.r=4", "adapter.init=pissa"],
+    "pissa by steps": ["adapter.r=4", "adapter.init=pissa_niter_2"],
+    "olora": ["adapter.r=4", "adapter.alpha=8", "adapter.init=olora"],
+    "biases": ["adapter.r=2", "adapter.bias=lora_only", "adapter.scope=[projector,vision]"],
+    "language head": ["adapter.r=2", "adapter.targets.decoder=[lm_head]"],
+    "full": ["adapter=full", "adapter.scope=[decoder,projector,vision]"],
+}
+
+
+def shapes_in(folder):
+    """Name -> (shape, type, file) of every tensor in the folder's safetensors."""
+    found = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, "pt") as opened:
+            for name in opened.keys():  # noqa: SIM118 (no mapping)
+                part = opened.get_slice(name)
+                found[name] = (part.get_shape(), part.get_dtype(), file.name)
+    return found
+
+
+def export(phi3v, run, out, *words):
+    ended = phi3v("export", run, "--merge", out, *words)
+    assert ended.status == 0, ended.err
+    assert ended.err == ""
+    return ended
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind_of_run(request, tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("runs") / "run", *KINDS[request.param])
+
+
+def test_merged_logits_are_those_of_the_adapter(phi3v, kind_of_run, pictures, tmp_path):
+    task = read_run(kind_of_run).task
+    wanted = [logits(*loaded_run(kind_of_run), picture, task) for picture in pictures[:2]]
+    base = Checkpoint(str(TINY)).load()
+    assert (logits(base.model, base.processor, pictures[0], task) - wanted[0]).abs().max() > 0.01
+    ended = export(phi3v, kind_of_run, tmp_path / "out")
+    merged = Checkpoint(str(tmp_path / "out")).load()  # strictly
+    for picture, row in zip(pictures[:2], wanted, strict=True):
+        found = logits(merged.model, merged.processor, picture, task)
+        torch.testing.assert_close(found, row, rtol=0, atol=1e-4)
+    assert not isinstance(merged.model, PeftModel)
+    told = "whole weights" if (kind_of_run / "model").is_dir() else "merged against adapter"
+    assert told in ended.out
+    base_shapes = {name: shape[:2] for name, shape in shapes_in(TINY).items()}
+    assert {name: s[:2] for name, s in shapes_in(tmp_path / "out").items()} == base_shapes
+
+
+def test_the_folder_is_a_published_one(phi3v, lora_run, tmp_path):
+    out = tmp_path / "out"
+    export(phi3v, lora_run, out)
+    for name in ("config.json", "generation_config.json", "tokenizer.json", "chat_template.jinja"):
+        assert json_or_text(out / name) == json_or_text(TINY / name), name
+    assert "auto_map" not in (out / "config.json").read_text()
+    tokenizer = Checkpoint(str(out)).load().processor.tokenizer
+    ends = [tokenizer.convert_tokens_to_ids(token) for token in ("<|end|>", "<|endoftext|>")]
+    assert json_or_text(out / "generation_config.json")["eos_token_id"] == ends
+    crops = json_or_text(out / "preprocessor_config.json")
+    assert (
+        crops.items()
+        <= {
+            **json_or_text(TINY / "processor_config.json")["image_processor"],
+            "image_processor_type": "Phi3VImageProcessor",
+        }.items()
+    )
+    assert "is_local" not in json_or_text(out / "tokenizer_config.json")
+    assert AutoConfig.from_pretrained(out).model_type == "phi3_v"
+    assert type(AutoModelForCausalLM.from_pretrained(out)).__name__ == "Phi3VForCausalLM"
+    assert AutoProcessor.from_pretrained(out).image_processor.num_crops == 4
+    modes = {file.name: file.stat().st_mode & 0o777 for file in out.iterdir()}
+    assert len(set(modes.values())) == 1, modes
+
+
+def json_or_text(file):
+    text = file.read_text()
+    return json.loads(text) if file.suffix == ".json" else text
+
+
+def test_small_shards_have_an_index_that_is_right(phi3v, lora_run, tmp_path):
+    out = tmp_path / "out"
+    export(phi3v, lora_run, out, "--max-shard-size", "1MB")
+    index = json.loads((out / "model.safetensors.index.json").read_text())
+    found = shapes_in(out)
+    assert {name: file for name, (_, _, file) in found.items()} == index["weight_map"]
+    files = sorted(set(index["weight_map"].values()))
+    assert len(files) > 3
+    assert files == [
+        f"model-{number:05}-of-{len(files):05}.safetensors" for number in range(1, len(files) + 1)
+    ]
+    assert all((out / file).stat().st_size < 1.1e6 for file in files)
+    numbers = [torch.Size(shape).numel() for shape, _, _ in found.values()]
+    assert index["metadata"]["total_size"] == 4 * sum(numbers)
+    Checkpoint(str(out)).load()
+
+
+def test_the_runs_number_of_crops_goes_along(phi3v, tmp_path):
+    run = make_run(tmp_path / "run", "adapter.r=1", "model.num_crops=2")
+    export(phi3v, run, tmp_path / "out")
+    assert Checkpoint(str(tmp_path / "out")).load().processor.image_processor.num_crops == 2
+
+
+def test_on_a_bf16_base_the_sum_is_rounded_once_and_the_cost_is_told(phi3v, tmp_path):
+    run = make_run(tmp_path / "run", "adapter.r=4", "model.dtype=bfloat16")
+    ended = export(phi3v, run, tmp_path / "out")
+    merging, rounding, _ = ended.out.splitlines()
+    assert merging.startswith("merged against adapter, float32: logits differ by at most")
+    assert float(merging.split("at most ")[1].split()[0]) < 1e-4
+    assert rounding.startswith("rounding to bfloat16: logits differ by at most")
+    assert 1e-3 < float(rounding.split("at most ")[1].split()[0]) < 1
+    assert {dtype for _, dtype, _ in shapes_in(tmp_path / "out").values()} == {"BF16"}
+    assert json.loads((tmp_path / "out/config.json").read_text())["dtype"] == "bfloat16"
+    model, _ = loaded_run(run, dtype="bfloat16")
+    exact = model.float().merge_and_unload().state_dict()
+    written = Checkpoint(str(tmp_path / "out"), dtype="bfloat16").load().model.state_dict()
+    assert all(torch.equal(written[name], exact[name].bfloat16()) for name in written)
+
+
+def test_pissa_on_a_bf16_base_keeps_the_base_that_was_trained_on(phi3v, tmp_path):
+    run = make_run(tmp_path / "run", "adapter.r=4", "adapter.init=pissa", "model.dtype=bfloat16")
+    export(phi3v, run, tmp_path / "out", "--dtype", "float32")
+    model, _ = loaded_run(run, dtype="bfloat16")  # its base is rounded after PiSSA took its part
+    exact = model.float().merge_and_unload().state_dict()
+    written = Checkpoint(str(tmp_path / "out")).load().model.state_dict()
+    for name, tensor in written.items():
+        torch.testing.assert_close(tensor, exact[name], rtol=0, atol=1e-6)
+
+
+def test_what_float32_cannot_tell_is_measured_in_float64(phi3v, tmp_path):
+    # At so many times the start, base and adapter nearly cancel each other.
+    words = ["adapter.r=4", "adapter.alpha=128", "adapter.init=olora", "adapter.use_rslora=true"]
+    run = make_run(tmp_path / "run", *words)
+    for kind in ("--merge", "--adapter"):
+        ended = phi3v("export", run, kind, tmp_path / kind.lstrip("-"))
+        assert ended.status == 0, ended.err
+        first, second = ended.out.splitlines()[:2]
+        assert float(first.split("float32: logits differ by at most ")[1].split()[0]) > 1e-4
+        told = second.split(", float64: ")[1]
+        exact = told.startswith("the same logits at all")
+        assert exact or float(told.split("at most ")[1].split()[0]) < 5e-5
+
+
+def test_another_type_can_be_chosen(phi3v, lora_run, tmp_path):
+    ended = export(phi3v, lora_run, tmp_path / "out", "--dtype", "float16")
+    assert {dtype for _, dtype, _ in shapes_in(tmp_path / "out").values()} == {"F16"}
+    assert "rounding to float16" in ended.out
+
+
+def test_the_card_tells_where_the_model_comes_from(phi3v, lora_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(lora_run, run)
+    systems = {"base": {"full_price/mape": 0.5}, "fine_tuned": {"full_price/mape": 0.123}}
+    systems["blank"] = {"full_price/mape": 0.45}
+    summary = {"subject": "Fine-tuned", "split": "test", "rows": {"test": 7}, "systems": systems}
+    summary["verdict"] = ["It looks at its pictures."]
+    (run / "metrics.json").write_text(json.dumps(summary))
+    (run / "environment.json").write_text(json.dumps({"packages": {"torch": "1.2.3"}}))
+    ended = export(phi3v, run, tmp_path / "my-model")
+    card = (tmp_path / "my-model/README.md").read_text()
+    front = yaml.safe_load(card.split("---")[1])
+    assert front["pipeline_tag"] == "image-text-to-text"
+    assert front["library_name"] == "transformers"
+    assert {"license", "base_model"}.isdisjoint(front)  # of the small model that ships
+    assert "question: What is shown in this image?" in card
+    assert "LoRA, rank 4, alpha 32, on decoder" in card
+    assert "|  | Before training | Fine-tuned | blank picture |" in card
+    assert "| full_price MAPE | 50.0 % | 12.3 % | 45.0 % |" in card
+    assert "Answers to 7 examples of the test split" in card
+    assert "It looks at its pictures." in card
+    assert "trained with torch 1.2.3" in card
+    assert 'Checkpoint("my-model")' in card
+    assert str(TINY) not in card
+    for line in ended.out.splitlines()[:-1]:
+        assert line in card
+
+
+def test_the_card_of_a_published_base_names_it_and_its_licence(lora_run):
+    from phi3v.run.card import adapter_card, model_card
+
+    recorded = read_run(lora_run)
+    recorded.config["model"]["path"] = "microsoft/Phi-3.5-vision-instruct"
+    for make, relation, library in (
+        (model_card, "finetune", "transformers"),
+        (adapter_card, "adapter", "peft"),
+    ):
+        front = yaml.safe_load(make(recorded, "x", []).split("---")[1])
+        assert front["license"] == "mit"
+        assert front["base_model"] == "microsoft/Phi-3.5-vision-instruct"
+        assert front["base_model_relation"] == relation
+        assert front["library_name"] == library
+        assert "lora" in front["tags"]
+
+
+def test_a_folder_with_something_in_it_is_never_written_to(phi3v, lora_run, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    for name in ("out", "file"):
+        for kind in ("--merge", "--adapter"):
+            ended = phi3v("export", lora_run, kind, tmp_path / name)
+            assert ended.status == 2
+            assert "already" in ended.err
+    assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_an_empty_folder_is_filled(phi3v, lora_run, tmp_path):
+    (tmp_path / "out").mkdir()
+    export(phi3v, lora_run, tmp_path / "out")
+    Checkpoint(str(tmp_path / "out")).load()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, os.strerror(28))])
+def test_an_interrupted_export_leaves_nothing(phi3v, lora_run, tmp_path, monkeypatch, error):
+    def fails(*words):
+        (draft,) = tmp_path.iterdir()
+        assert (draft / "model.safetensors").is_file()
+        raise error
+
+    monkeypatch.setattr("phi3v.run.export.model_card", fails)
+    ended = phi3v("export", lora_run, "--merge", tmp_path / "out")
+    assert ended.status == (130 if isinstance(error, KeyboardInterrupt) else 2)
+    assert ended.err.count("\n") <= 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_merge_that_changes_logits_is_refused(phi3v, lora_run, tmp_path, monkeypatch):
+    from phi3v.run import export as subject
+
+    true_merge = subject.merge
+
+    def wrong(model):
+        merged = true_merge(model)
+        merged.lm_head.weight.data += 1e-3
+        return merged
+
+    monkeypatch.setattr(subject, "merge", wrong)
+    ended = phi3v("export", lora_run, "--merge", tmp_path / "out")
+    assert ended.status == 2
+    assert "merging changes logits by up to" in ended.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_that_give_other_logits_are_refused(phi3v, lora_run, tmp_path, monkeypatch):
+    from phi3v.run import export as subject
+
+    true_write = subject._write
+
+    def wrong(model, *rest):
+        model.model.norm.weight.data *= 1.01
+        true_write(model, *rest)
+
+    monkeypatch.setattr(subject, "_write", wrong)
+    ended = phi3v("export", lora_run, "--merge", tmp_path / "out")
+    assert ended.status == 2
+    assert "the files give other logits" in ended.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_are_no_numbers_are_refused(phi3v, lora_run, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    run = tmp_path / "run"
+    shutil.copytree(lora_run, run)
+    file = run / "adapter" / "adapter_model.safetensors"
+    tensors = load_file(file)
+    next(iter(tensors.values()))[0, 0] = float("nan")
+    save_file(tensors, file)
+    ended = phi3v("export", run, "--merge", tmp_path / "out")
+    assert ended.status == 2
+    assert ended.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_exported_model_predicts_what_the_run_does(phi3v, lora_run, pictures, tmp_path):
+    export(phi3v, lora_run, tmp_path / "out")
+    options = ("--json", "--max-new-tokens", 16)
+    own = phi3v("predict", lora_run, *pictures, *options)
+    words = ("--model", tmp_path / "out", "--task", "product")
+    shared = defaultdict(list)
+    for ended in (own, phi3v("predict", *words, *pictures, *options)):
+        for row in ended.rows:
+            shared[row["picture"]].append((row["prediction"], row["parsed"]))
+    assert len(shared) == 3
+    assert all(first == second for first, second in shared.values())

@@ -1,0 +1,49 @@
+"""Words of a command line become the picture files that they mean."""
+
+import pytest
+
+from phi3v.cli.pictures import picture_files
+from phi3v.errors import UserError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("b.PNG", "a.jpg", "notes.txt", "c.webp"):
+        (tmp_path / name).touch()
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "d.jpg").touch()
+    return tmp_path
+
+
+def test_a_folder_stands_for_the_pictures_in_it(folder):
+    assert [file.name for file in picture_files([str(folder)])] == ["a.jpg", "b.PNG", "c.webp"]
+
+
+def test_a_pattern_stands_for_what_it_matches(folder):
+    assert [file.name for file in picture_files([f"{folder}/*.jpg"])] == ["a.jpg"]
+    assert [file.name for file in picture_files([f"{folder}/**/*.jpg"])] == ["a.jpg", "d.jpg"]
+
+
+def test_words_keep_their_order_and_no_file_comes_twice(folder):
+    words = [f"{folder}/c.webp", str(folder), f"{folder}/c.webp"]
+    assert [file.name for file in picture_files(words)] == ["c.webp", "a.jpg", "b.PNG"]
+
+
+def test_a_file_with_a_star_in_its_name_is_a_file(folder):
+    odd = folder / "x[1].jpg"
+    odd.touch()
+    assert picture_files([str(odd)]) == [odd]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "no pictures"),
+        (["{folder}/empty"], "no picture in this folder"),
+        (["{folder}/*.tiff"], "matches no file"),
+    ],
+)
+def test_words_without_a_picture_are_refused(folder, words, told):
+    (folder / "empty").mkdir()
+    with pytest.raises(UserError, match=told):
+        picture_files([word.format(folder=folder) for word in words])

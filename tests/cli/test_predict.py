@@ -1,0 +1,238 @@
+"""`phi3v predict` says what the run's model says, whatever else stands in the list."""
+
+import io
+import json
+
+import pytest
+import yaml
+from made_run import TINY, loaded_run, make_run
+
+from phi3v.cli.predict import question_values
+from phi3v.cli.progress import Progress
+from phi3v.data import Example
+from phi3v.data.collation import Collator
+from phi3v.errors import UserError
+from phi3v.run.recorded import read_run, read_task
+from phi3v.training import generate_answers
+
+
+def told_by(model, processor, task, picture, values=None, longest=24):
+    """The answer about one picture alone, through none of the commands."""
+    example = Example(id="a", images=(picture,), values=values or {}, group="a", origin="a")
+    batch = Collator(processor, task, 4096, "prompt")([example])
+    return generate_answers(model, processor, batch, longest)[0]
+
+
+def test_answers_are_those_of_the_run_in_the_order_of_the_pictures(phi3v, lora_run, pictures):
+    model, processor = loaded_run(lora_run)
+    task = read_run(lora_run).task
+    ended = phi3v(
+        "predict", lora_run, *pictures, "--json", "--batch-size", 2, "--max-new-tokens", 24
+    )
+    assert ended.status == 0, ended.err
+    assert [row["picture"] for row in ended.rows] == [str(picture) for picture in pictures]
+    wanted = [told_by(model, processor, task, picture) for picture in pictures]
+    assert [row["prediction"] for row in ended.rows] == wanted
+    assert len(set(wanted)) == len(wanted)  # or any order would do
+    assert [row["parsed"] for row in ended.rows] == [task.parse(text) for text in wanted]
+    assert ended.err == ""
+
+
+def test_a_run_that_trained_whole_weights_answers_too(phi3v, pictures, tmp_path):
+    run = make_run(tmp_path / "run", "adapter=full", "batch_size=8")
+    model, processor = loaded_run(run)
+    wanted = told_by(model, processor, read_run(run).task, pictures[0])
+    ended = phi3v("predict", run, pictures[0], "--json", "--max-new-tokens", 24)
+    assert ended.rows[0]["prediction"] == wanted
+
+
+def test_a_broken_picture_is_told_and_the_others_are_answered(phi3v, lora_run, pictures, tmp_path):
+    torn, text, gone = tmp_path / "torn.png", tmp_path / "notes.txt", tmp_path / "gone.png"
+    torn.write_bytes(pictures[0].read_bytes()[:60])
+    text.write_text("no picture")
+    words = [torn, pictures[0], text, gone, pictures[1]]
+    alone = phi3v("predict", lora_run, *pictures[:2], "--json", "--max-new-tokens", 24)
+    ended = phi3v("predict", lora_run, *words, "--json", "--max-new-tokens", 24)
+    assert ended.status == 1
+    assert [row["picture"] for row in ended.rows] == [str(word) for word in words]
+    assert [ended.rows[1], ended.rows[4]] == alone.rows
+    errors = {row["picture"]: row["error"] for row in ended.rows if "error" in row}
+    assert errors[str(text)] == "picture cannot be read (not a picture)"
+    assert errors[str(gone)] == "picture not found"
+    assert "cannot be read" in errors[str(torn)]
+    assert "3 of 5 pictures could not be used" in ended.err
+
+
+def test_as_text_a_broken_picture_is_an_error_on_the_other_stream(phi3v, lora_run, pictures):
+    ended = phi3v("predict", lora_run, "gone.png", pictures[0], "--max-new-tokens", 24)
+    assert ended.status == 1
+    assert ended.err.startswith("error: gone.png: picture not found\n")
+    assert "gone" not in ended.out
+
+
+def test_without_one_picture_that_can_be_read_no_model_is_loaded(phi3v, lora_run, monkeypatch):
+    def loaded(*words, **settings):
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr("phi3v.run.trained.load_trained", loaded)
+    ended = phi3v("predict", lora_run, "gone.png")
+    assert (ended.status, ended.out) == (1, "")
+
+
+def test_as_text_every_field_has_a_line(phi3v, pictures, tmp_path):
+    file = tmp_path / "task.yaml"
+    node = yaml.safe_load((TINY.parents[1] / "conf/task/product.yaml").read_text())
+    node["answer"] = "{title}"  # whatever it says is a title
+    node["objective"] = "title/token_f1"
+    file.write_text(yaml.safe_dump(node))
+    ended = phi3v("predict", "--model", TINY, "--task", file, pictures[0], "--max-new-tokens", 8)
+    answer, field = ended.out.splitlines()
+    said = answer.removeprefix(f"{pictures[0]}: ")
+    assert field == f"    title  {said}"
+    assert ended.status == 0
+
+
+def test_a_field_that_the_answer_lacks_is_told(phi3v, lora_run, pictures):
+    ended = phi3v("predict", lora_run, pictures[0], "--max-new-tokens", 2)
+    assert ended.out.count("(not in the answer)") == 3
+    assert phi3v(
+        "predict", lora_run, pictures[0], "--max-new-tokens", 2, "--json"
+    ).rows[0]["parsed"] == {"title": None, "category3_code": None, "full_price": None}  # fmt: skip
+
+
+def test_a_checkpoint_folder_is_asked_a_question_as_it_stands(phi3v, pictures):
+    model, processor = loaded_base()
+    wanted = told_by(
+        model, processor, read_task("picture_question"), pictures[0], {"question": "What {is} it?"}
+    )
+    ended = phi3v(
+        "predict", "--model", TINY, "--question", "What {is} it?", pictures[0],
+        "--json", "--max-new-tokens", 24,
+    )  # fmt: skip
+    assert ended.rows == [{"picture": str(pictures[0]), "prediction": wanted}]
+
+
+def loaded_base():
+    from phi3v.model import Checkpoint
+
+    loaded = Checkpoint(str(TINY)).load()
+    return loaded.model, loaded.processor
+
+
+def test_values_that_the_question_names_are_given_as_fields(phi3v, pictures):
+    model, processor = loaded_base()
+    asked = {"question": "What colour is it?"}
+    wanted = told_by(model, processor, read_task("picture_question"), pictures[0], asked)
+    words = ("predict", "--model", TINY, "--task", "picture_question", pictures[0])
+    lacking = phi3v(*words)
+    assert lacking.status == 2
+    assert "give --field question=..." in lacking.err
+    ended = phi3v(
+        *words, "--field", "question=What colour is it?", "--json", "--max-new-tokens", 24
+    )
+    assert ended.rows[0]["prediction"] == wanted
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["question"], "write NAME=VALUE"),
+        (["question= "], "write NAME=VALUE"),
+        (["questio=x"], "did you mean 'question'"),
+        ([], "give --field question=..."),
+    ],
+)
+def test_fields_that_do_not_fit_the_question_are_refused(given, told):
+    with pytest.raises(UserError, match=told):
+        question_values(read_task("picture_question"), given)
+
+
+def test_a_question_with_a_control_token_is_refused_once(phi3v, pictures):
+    ended = phi3v("predict", "--model", TINY, "--question", "x<|end|>", *pictures)
+    assert ended.status == 2
+    assert ended.err.count("control token") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["RUN"], "no pictures"),
+        (["RUN", "a.png", "--question", "x"], "a run has its own"),
+        (["RUN", "a.png", "--task", "product"], "a run has its own"),
+        (["--model", "TINY", "a.png"], "either --question or --task"),
+        (["--model", "TINY", "a.png", "--question", " "], "it is empty"),
+        (["--model", "TINY", "a.png", "--task", "prodct"], "did you mean 'product'"),
+        (["--model", "TINY", "a.png", "--task", "none.yaml"], "there is no such file"),
+        (["--model", "nowhere", "a.png", "--question", "x"], "no config.json in it"),
+        (["TINY", "a.png"], "predict --model"),
+        (["nowhere", "a.png"], "there is no config.yaml in it"),
+        ([], "name a run's directory"),
+    ],
+)
+def test_what_does_not_fit_together_is_one_line(phi3v, lora_run, words, told):
+    places = {"RUN": lora_run, "TINY": TINY}
+    ended = phi3v("predict", *(places.get(word, word) for word in words))
+    assert ended.status == 2
+    assert told in ended.err
+    assert ended.err.count("\n") == 1
+    assert ended.out == ""
+
+
+def test_a_task_file_passes_the_gate(phi3v, tmp_path):
+    file = tmp_path / "task.yaml"
+    for node, told in (
+        ({"_target_": "os.system", "command": "true"}, "os.system"),
+        ({"_target_": "phi3v.task.Task", "nme": "x"}, "nme"),
+        (["a list"], "expected a mapping"),
+    ):
+        file.write_text(yaml.safe_dump(node))
+        with pytest.raises(UserError, match=told):
+            read_task(str(file))
+
+
+def test_a_run_of_somebody_else_passes_the_gate(phi3v, tmp_path, pictures):
+    run = make_run(tmp_path / "run", "adapter.r=1")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["model"]["_target_"] = "os.system"
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    ended = phi3v("predict", run, pictures[0])
+    assert ended.status == 2
+    assert "os.system" in ended.err
+
+
+def test_a_run_that_did_not_finish_says_how_it_goes_on(phi3v, tmp_path, pictures):
+    run = make_run(tmp_path / "run", "adapter.r=1")
+    (run / "adapter" / "adapter_config.json").unlink()
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints" / "last.ckpt").touch()
+    for command in (("predict", run, pictures[0]), ("export", run, "--merge", tmp_path / "out")):
+        ended = phi3v(*command)
+        assert ended.status == 2
+        assert f"python train.py run={run}" in ended.err
+
+
+def test_a_moved_run_is_found_with_this_machines_base(phi3v, tmp_path, pictures):
+    run = make_run(tmp_path / "run", "adapter.r=1")
+    text = (run / "config.yaml").read_text().replace(str(TINY.parents[1]), "/somewhere/else")
+    (run / "config.yaml").write_text(text)
+    ended = phi3v("predict", run, pictures[0], "--max-new-tokens", 2, "--json")
+    assert ended.status == 0, ended.err
+
+
+def test_progress_is_told_of_long_lists_only():
+    for total, lines in ((5, 0), (40, 39)):
+        stream = io.StringIO()
+        progress = Progress(total, "pictures", stream)
+        for _ in range(total):
+            progress._last = -1e9  # a long time ago
+            progress.step()
+        assert stream.getvalue().count("\n") == lines
+    assert stream.getvalue().splitlines()[0].startswith("1 of 40 pictures, ")
+
+
+def test_json_lines_keep_letters_as_they_are(phi3v, lora_run, pictures, tmp_path):
+    named = tmp_path / "Käse 茶.png"
+    named.write_bytes(pictures[0].read_bytes())
+    ended = phi3v("predict", lora_run, named, "--json", "--max-new-tokens", 2)
+    assert "Käse 茶.png" in ended.out
+    assert json.loads(ended.out)["picture"] == str(named)
