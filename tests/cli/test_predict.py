@@ -7,6 +7,7 @@ import pytest
 import yaml
 from made_run import TINY, loaded_run, make_run
 
+from phi3v.cli import predict
 from phi3v.cli.predict import question_values
 from phi3v.cli.progress import Progress
 from phi3v.data import Example
@@ -131,6 +132,27 @@ def test_values_that_the_question_names_are_given_as_fields(phi3v, pictures):
         *words, "--field", "question=What colour is it?", "--json", "--max-new-tokens", 24
     )
     assert ended.rows[0]["prediction"] == wanted
+
+
+@pytest.mark.parametrize(
+    ("config", "dtype"),
+    [
+        ('{"dtype": "bfloat16"}', "bfloat16"),
+        ('{"torch_dtype": "bfloat16"}', "bfloat16"),  # as the published files call it
+        ("{}", "float32"),
+    ],
+)
+def test_a_checkpoint_is_held_in_the_type_of_its_files(tmp_path, monkeypatch, config, dtype):
+    class Seen(Exception):
+        pass
+
+    def loaded(path, dtype):
+        raise Seen(dtype)
+
+    (tmp_path / "config.json").write_text(config)
+    monkeypatch.setattr("phi3v.model.Checkpoint", loaded)
+    with pytest.raises(Seen, match=dtype):
+        predict._model_of_folder(tmp_path, "cpu")
 
 
 @pytest.mark.parametrize(
