@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 
 import pytest
 import yaml
@@ -239,6 +240,18 @@ def test_a_moved_run_is_found_with_this_machines_base(phi3v, tmp_path, pictures)
     (run / "config.yaml").write_text(text)
     ended = phi3v("predict", run, pictures[0], "--max-new-tokens", 2, "--json")
     assert ended.status == 0, ended.err
+
+
+def test_a_run_with_flash_attention_answers_on_a_cpu_too(phi3v, lora_run, pictures, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(lora_run, run)
+    text = (run / "config.yaml").read_text()
+    text = text.replace("attn_implementation: sdpa", "attn_implementation: flash_attention_2")
+    (run / "config.yaml").write_text(text)
+    options = (pictures[0], "--device", "cpu", "--json", "--max-new-tokens", 8)
+    ended = phi3v("predict", run, *options)
+    assert "flash_attention_2 needs a GPU" in ended.err
+    assert ended.rows == phi3v("predict", lora_run, *options).rows
 
 
 def test_progress_is_told_of_long_lists_only():

@@ -11,8 +11,9 @@ import re
 from pathlib import Path
 
 from phi3v.cli.parsing import Parser
+from phi3v.errors import UserError
 from phi3v.run.placing import check_free
-from phi3v.run.recorded import read_run
+from phi3v.run.recorded import Recorded, read_run
 
 _SIZE = re.compile(r"[1-9]\d*(KB|MB|GB|KiB|MiB|GiB)", re.IGNORECASE)
 
@@ -55,21 +56,30 @@ def run(arguments: argparse.Namespace) -> int:
     check_free(out)
     recorded = read_run(arguments.run)
 
+    import torch
+
+    try:
+        _export(recorded, out, arguments)
+    except torch.OutOfMemoryError:
+        raise UserError("--device cuda: its memory is full; --device cpu takes longer") from None
+    print(out)
+    return 0
+
+
+def _export(recorded: Recorded, out: Path, arguments: argparse.Namespace) -> None:
     from phi3v.run.export import export_adapter, export_merged  # torch and its company
     from phi3v.run.quiet import quiet_libraries
     from phi3v.run.trained import device_named
 
     quiet_libraries()
-    if arguments.merge:
-        export_merged(
-            recorded, out,
-            dtype=arguments.dtype, shard_size=arguments.max_shard_size,
-            device=device_named(arguments.device), say=_say,
-        )  # fmt: skip
-    else:
+    if arguments.adapter:
         export_adapter(recorded, out, say=_say)
-    print(out)
-    return 0
+        return
+    export_merged(
+        recorded, out,
+        dtype=arguments.dtype, shard_size=arguments.max_shard_size,
+        device=device_named(arguments.device), say=_say,
+    )  # fmt: skip
 
 
 def _say(line: str) -> None:

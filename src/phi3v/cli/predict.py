@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 USAGE = """phi3v predict RUN PICTURE [PICTURE ...]
        phi3v predict --model FOLDER (--question TEXT | --task NAME|FILE) PICTURE [PICTURE ...]"""
 SOME_FAILED = 1
+FLASH = "flash_attention_2"
 # Of a checkpoint without a run, which says nothing of these.
 BATCH_SIZE, MAX_NEW_TOKENS = 8, 256
 
@@ -187,7 +188,11 @@ def _model_of_run(recorded: Recorded, name: str | None) -> "tuple[nn.Module, Phi
 
     device = device_named(name)
     quiet_libraries()
-    trained = load_trained(recorded)
+    settings = {}
+    if device.type == "cpu" and recorded.config["model"]["attn_implementation"] == FLASH:
+        print(f"{FLASH} needs a GPU: attention is computed by sdpa here", file=sys.stderr)
+        settings["attn_implementation"] = "sdpa"
+    trained = load_trained(recorded, **settings)
     model = trained.model.eval().to(device)
     remember_pictures(model, recorded.config["model"].get("vision_cache_gib", 0))
     return model, trained.loaded.processor

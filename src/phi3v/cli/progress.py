@@ -21,16 +21,13 @@ class Progress:
         total: Steps that will be taken.
         name: What is counted.
         stream: Where it is written; by default standard error.
-        show: False says nothing at all.
     """
 
-    def __init__(
-        self, total: int, name: str, stream: TextIO | None = None, show: bool = True
-    ) -> None:
+    def __init__(self, total: int, name: str, stream: TextIO | None = None) -> None:
         self._total = total
         self._name = name
         self._stream = sys.stderr if stream is None else stream
-        self._shows = show and total > _SHORT_LIST
+        self._shows = total > _SHORT_LIST
         self._changes = self._stream.isatty()
         self._begun = self._last = time.monotonic()
         self._done = 0

@@ -90,20 +90,28 @@ def _without_adapter(
         return merged, trained.loaded.processor, []
     notes = []
     for precision in _PRECISIONS:
-        trained = load_trained(recorded, **_SETTINGS)
-        model, processor = _as(trained.model, precision, device), trained.loaded.processor
-        before = probe.logits(model, processor)
-        merged = merge(model)
-        gap = distance(before, probe.logits(merged, processor))
+        merged, processor, gap = _merged_in(precision, recorded, probe, device)
         notes.append(f"merged against adapter, {_name(precision)}: {_told(gap)}")
         say(notes[-1])
         if gap.is_close:
-            _as(merged, torch.float32, device)
+            _as(merged, torch.float32)
             return merged, processor, notes
+        del merged  # before the next one is loaded
     raise UserError(
         f"merging changes logits by up to {gap.largest:.2g}, and rounding cannot be why; nothing "
         "was written"
     )
+
+
+def _merged_in(
+    precision: torch.dtype, recorded: Recorded, probe: Probe, device: torch.device
+) -> tuple[Phi3VForCausalLM, Phi3VProcessor, Distance]:
+    """The run's model without its adapter, and how far merging moved the logits."""
+    trained = load_trained(recorded, **_SETTINGS)
+    model, processor = _as(trained.model, precision, device), trained.loaded.processor
+    before = probe.logits(model, processor)
+    merged = merge(model)
+    return merged, processor, distance(before, probe.logits(merged, processor))
 
 
 def _as(model: nn.Module, dtype: torch.dtype, device: torch.device | None = None) -> nn.Module:
