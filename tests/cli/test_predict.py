@@ -25,11 +25,14 @@ def told_by(model, processor, task, picture, values=None, longest=24):
     return generate_answers(model, processor, batch, longest)[0]
 
 
-def test_answers_are_those_of_the_run_in_the_order_of_the_pictures(phi3v, lora_run, pictures):
+@pytest.mark.parametrize("at_a_time", [2, 3])
+def test_answers_are_those_of_the_run_in_the_order_of_the_pictures(
+    phi3v, lora_run, pictures, at_a_time
+):
     model, processor = loaded_run(lora_run)
     task = read_run(lora_run).task
     ended = phi3v(
-        "predict", lora_run, *pictures, "--json", "--batch-size", 2, "--max-new-tokens", 24
+        "predict", lora_run, *pictures, "--json", "--batch-size", at_a_time, "--max-new-tokens", 24
     )
     assert ended.status == 0, ended.err
     assert [row["picture"] for row in ended.rows] == [str(picture) for picture in pictures]
