@@ -3,8 +3,10 @@
     optimizer = AdamW(lr=2e-4, weight_decay=0.01, parts={"vision": {"lr": 2e-5}}).build(model)
 
 One parameter group per part, split by whether weight decay applies; each group carries its name.
+LoRA+ (Hayou et al., 2024) gives the matrices B of a part's adapters a group of their own.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -16,6 +18,7 @@ from phi3v.errors import UserError
 from phi3v.model.parts import PARTS, part_of
 
 SETTINGS = ("lr", "weight_decay")
+SUFFIXES = ("", "_lora_b", "_no_decay")  # of a part's groups, in the order they are in
 _SEPARATORS = ("glb_GN", "sub_GN")  # learned vectors that are stored with leading dimensions
 
 
@@ -29,6 +32,8 @@ class AdamW:
         betas: Decay rates of the two running averages.
         eps: Added to the denominator.
         parts: Part -> {"lr": ..., "weight_decay": ...}; what is left out is taken from above.
+        lora_plus_ratio: The matrices B of LoRA learn with so many times their part's rate (LoRA+);
+            1 is LoRA as it was.
     """
 
     lr: float
@@ -36,6 +41,7 @@ class AdamW:
     betas: Sequence[float] = (0.9, 0.999)
     eps: float = 1e-8
     parts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    lora_plus_ratio: float = 1.0
 
     def __post_init__(self) -> None:
         for part, settings in self.parts.items():
@@ -45,6 +51,8 @@ class AdamW:
         for key in SETTINGS:
             if getattr(self, key) < 0:
                 raise UserError(f"optimizer.{key}={getattr(self, key)}: not below zero")
+        if not 0 < self.lora_plus_ratio < math.inf:
+            raise UserError(f"optimizer.lora_plus_ratio={self.lora_plus_ratio}: must be above 0")
         if len(self.betas) != 2:
             raise UserError(f"optimizer betas={list(self.betas)}: two numbers are needed")
 
@@ -52,29 +60,42 @@ class AdamW:
         """Make the optimizer for what trains in the model.
 
         Raises:
-            UserError: When nothing trains.
+            UserError: When nothing trains, or LoRA+ is asked for and there is no LoRA.
         """
-        members: dict[str, list[nn.Parameter]] = {}
+        members: dict[tuple[str, str], list[nn.Parameter]] = {}
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
-                members.setdefault(_group_name(name, parameter), []).append(parameter)
+                group = part_of(name), self._suffix(name, parameter)
+                members.setdefault(group, []).append(parameter)
         if not members:
             raise UserError("nothing trains in this model; choose an adapter other than none")
-        order = [f"{part}{suffix}" for part in PARTS for suffix in ("", "_no_decay")]
-        groups = [self._group(name, members[name]) for name in order if name in members]
+        if self.lora_plus_ratio != 1 and all(suffix != "_lora_b" for _, suffix in members):
+            raise UserError(no_lora_to_speed_up(self.lora_plus_ratio))
+        order = [(part, suffix) for part in PARTS for suffix in SUFFIXES]
+        groups = [self._group(*key, members[key]) for key in order if key in members]
         return torch.optim.AdamW(groups, betas=(self.betas[0], self.betas[1]), eps=self.eps)
 
-    def _group(self, name: str, parameters: list[nn.Parameter]) -> dict[str, object]:
-        part = name.removesuffix("_no_decay")
+    def _suffix(self, name: str, parameter: nn.Parameter) -> str:
+        if parameter.ndim < 2 or name.endswith(_SEPARATORS):
+            return "_no_decay"
+        # With a ratio of 1 there are the same groups, in checkpoints as well, as without LoRA+.
+        return "_lora_b" if ".lora_B." in name and self.lora_plus_ratio != 1 else ""
+
+    def _group(self, part: str, suffix: str, parameters: list[nn.Parameter]) -> dict[str, object]:
         settings = {"lr": self.lr, "weight_decay": self.weight_decay, **self.parts.get(part, {})}
-        if name != part:
+        if suffix == "_no_decay":
             settings["weight_decay"] = 0.0
-        return {"params": parameters, "name": name, **settings}
+        if suffix == "_lora_b":
+            settings["lr"] *= self.lora_plus_ratio
+        return {"params": parameters, "name": f"{part}{suffix}", **settings}
 
 
-def _group_name(name: str, parameter: nn.Parameter) -> str:
-    decays = parameter.ndim >= 2 and not name.endswith(_SEPARATORS)
-    return part_of(name) if decays else f"{part_of(name)}_no_decay"
+def no_lora_to_speed_up(ratio: float) -> str:
+    """The message for a LoRA+ that has no LoRA to work on."""
+    return (
+        f"optimizer.lora_plus_ratio={ratio}: there is no LoRA here; leave it out, or choose "
+        "adapter=lora"
+    )
 
 
 def _check_known(where: str, name: str, known: Sequence[str]) -> None:

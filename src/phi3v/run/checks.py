@@ -12,10 +12,12 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Checkpoint
 from omegaconf import DictConfig
 
+from phi3v.adapter import Adapter
 from phi3v.config import instantiate
 from phi3v.config.launchers import launched_processes
 from phi3v.config.resolvers import count_devices
 from phi3v.errors import UserError
+from phi3v.optim.adamw import no_lora_to_speed_up
 from phi3v.run.assembly import Pieces
 from phi3v.task import Task
 from phi3v.training import AtomicCheckpointIO
@@ -85,6 +87,17 @@ def check_step(cfg: DictConfig) -> None:
             f"have {examples} examples, and batch_size={cfg.batch_size}; leave it out, it follows "
             "from batch_size and data.batch_size"
         )
+
+
+def check_lora_plus(cfg: DictConfig, adapter: Adapter) -> None:
+    """Refuses LoRA+ where no LoRA trains, before a model is loaded.
+
+    Raises:
+        UserError: When it is asked for and the adapter is another.
+    """
+    ratio = cfg.optimizer.get("lora_plus_ratio", 1)
+    if ratio != 1 and adapter.kind != "lora":
+        raise UserError(no_lora_to_speed_up(ratio))
 
 
 def check_objective(objective: str, task: Task) -> None:

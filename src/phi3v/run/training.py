@@ -23,6 +23,7 @@ from phi3v.metric import FieldMetrics
 from phi3v.run.assembly import Pieces, base_of, build, remember_pictures
 from phi3v.run.checks import (
     check_intervals,
+    check_lora_plus,
     check_monitored,
     check_numbers,
     check_objective,
@@ -79,6 +80,7 @@ def train(cfg: DictConfig) -> float | None:
     # What is cheap comes first: its mistakes are told before a large model is loaded.
     adapter = cast(Adapter, instantiate(cfg.adapter))
     optimizer, scheduler = instantiate(cfg.optimizer), instantiate(cfg.scheduler)
+    check_lora_plus(cfg, adapter)
     callbacks = [instantiate(node) for node in (cfg.callbacks or {}).values()]
     interruption = Interruption()
     callbacks += [RankGuard(settings_of(cfg)), interruption]
