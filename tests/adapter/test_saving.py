@@ -27,9 +27,16 @@ KINDS = {
     "rslora": LoraAdapter(r=2, alpha=4, use_rslora=True),
     "dora": LoraAdapter(r=2, alpha=4, scope=ALL, use_dora=True),
     "biases": LoraAdapter(r=2, alpha=4, scope=ALL, bias="lora_only"),
+    "gaussian": LoraAdapter(r=2, alpha=2, init="gaussian"),
+    "orthogonal": LoraAdapter(r=2, alpha=2, init="orthogonal"),
     "pissa": LoraAdapter(r=2, alpha=2, init="pissa"),
+    "fast pissa": LoraAdapter(r=2, alpha=2, init="pissa_niter_2"),
+    "pissa and dora": LoraAdapter(r=2, alpha=2, init="pissa", use_dora=True, scope=ALL),
+    "olora": LoraAdapter(r=2, alpha=4, scope=ALL, init="olora"),
+    "whole projector": LoraAdapter(r=2, alpha=4, whole=["projector"]),
+    "whole vision": LoraAdapter(r=2, alpha=4, whole=["projector", "vision"], use_dora=True),
     "full": FullFineTuning(scope=ALL),
-    "projector": FullFineTuning(scope=["projector"]),
+    "full projector": FullFineTuning(scope=["projector"]),
 }
 
 
@@ -67,8 +74,11 @@ def test_a_saved_adapter_gives_the_same_logits_bit_for_bit(
 ):
     model = train_a_little(kind.attach(base))
     save_adapter(model, tmp_path)
+    torch.manual_seed(99)  # where it is loaded, nothing is drawn as it was in training
     again = load_adapter(fresh_base, tmp_path)
     assert torch.equal(logits_of(again), logits_of(model))
+    frozen = not any(parameter.requires_grad for parameter in again.parameters())
+    assert frozen == isinstance(again, PeftModel)
 
 
 def test_a_saved_adapter_loads_into_one_that_is_attached(base, fresh_base, logits_of, tmp_path):

@@ -6,7 +6,10 @@ import pytest
 from omegaconf import OmegaConf
 
 from phi3v.config import resolvers
+from phi3v.config.composing import check_command_line
 from phi3v.errors import UserError
+
+from .conftest import ROOT
 
 
 def test_first_skips_null_but_not_zero() -> None:
@@ -71,3 +74,27 @@ def test_the_repository_is_where_the_programs_are() -> None:
 )
 def test_whole_weights_take_their_own_learning_rate(adapter: str, rate: float) -> None:
     assert resolvers.fitting_rate({"lora": 2e-4, "full": 1e-5}, adapter) == rate
+
+
+@pytest.mark.parametrize(
+    ("words", "rates"),
+    [
+        ([], (2e-3, 2e-3, 2e-3)),
+        (["adapter.whole=[projector]"], (2e-3, 1e-3, 2e-3)),
+        (["adapter.whole=[vision]", "optimizer.lr=5e-4"], (5e-4, 5e-4, 1e-3)),
+        (["adapter.whole=[projector]", "optimizer.parts.projector.lr=7e-4"], (2e-3, 7e-4, 2e-3)),
+        (["adapter=full"], (1e-3, 1e-3, 1e-3)),
+    ],
+)
+def test_what_trains_whole_beside_a_lora_takes_the_rate_of_whole_weights(
+    words: list[str], rates: tuple[float, ...]
+) -> None:
+    plain = check_command_line(ROOT / "conf", "train", words, config_name="train")
+    parts = plain["optimizer"]["parts"]
+    assert tuple(parts[part]["lr"] for part in ("decoder", "projector", "vision")) == rates
+
+
+@pytest.mark.parametrize("whole", ["3", "projector"])
+def test_parts_that_are_no_list_are_refused_in_one_line(whole: str) -> None:
+    with pytest.raises(UserError, match=r"adapter\.whole.*a list of text"):
+        check_command_line(ROOT / "conf", "train", [f"adapter.whole={whole}"], config_name="train")

@@ -1,11 +1,13 @@
-"""What the run puts together: here, when pictures may be remembered."""
+"""What the run puts together: when pictures may be remembered, and when a base is as it was."""
 
 import pytest
+import torch
 from small_model import CONFIG
 
 from phi3v.adapter import FullFineTuning, LoraAdapter
 from phi3v.model import Scratch
-from phi3v.run.assembly import remember_pictures
+from phi3v.model.parts import published_name
+from phi3v.run.assembly import leaves_base_alone, remember_pictures
 
 
 @pytest.fixture
@@ -19,10 +21,11 @@ def base():
         (LoraAdapter(r=2, alpha=4), True),
         (LoraAdapter(r=2, alpha=4, scope=["decoder", "projector"]), False),
         (LoraAdapter(r=2, alpha=4, scope=["vision"]), False),
+        (LoraAdapter(r=2, alpha=4, whole=["projector"]), False),
         (FullFineTuning(scope=["decoder"]), True),
         (FullFineTuning(scope=["decoder", "projector"]), False),
     ],
-    ids=["decoder", "projector", "vision", "whole decoder", "whole projector"],
+    ids=["decoder", "projector", "vision", "beside", "whole decoder", "whole projector"],
 )
 def test_pictures_are_remembered_only_where_nothing_can_change_them(base, adapter, remembers):
     model = adapter.attach(base)
@@ -40,3 +43,27 @@ def test_an_adapter_that_is_only_switched_off_is_still_a_change(base):
 def test_without_memory_nothing_is_remembered(base):
     remember_pictures(base.requires_grad_(False), 0)
     assert base.model.vision_embed_tokens.memory is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "alone"),
+    [
+        ({}, True),
+        ({"use_dora": True, "use_rslora": True, "init": "orthogonal"}, True),
+        ({"bias": "lora_only", "scope": ["vision"]}, False),
+        ({"init": "pissa"}, False),
+        ({"init": "pissa_niter_2"}, False),
+        ({"init": "olora"}, False),
+        ({"whole": ["projector"]}, False),
+    ],
+)
+def test_where_the_base_is_changed_switching_off_does_not_bring_it_back(base, settings, alone):
+    before = {name: weight.detach().clone() for name, weight in base.named_parameters()}
+    model = LoraAdapter(r=2, alpha=4, **settings).attach(base)
+    assert leaves_base_alone(model) == alone
+    for weight in model.parameters():
+        if weight.requires_grad:
+            weight.data.add_(0.01)
+            weight.requires_grad_(False)
+    plain = {published_name(name): weight for name, weight in model.named_parameters()}
+    assert all(torch.equal(plain[name], weight) for name, weight in before.items()) == alone

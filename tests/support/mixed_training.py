@@ -120,12 +120,16 @@ class Trouble(Callback):
             raise ArithmeticError(f"failed on rank {self.rank}")
 
 
-def main(checkpoint, result, strategy, processes, micro_batches="1", trouble="none"):
+def main(
+    checkpoint, result, strategy, processes, micro_batches="1", trouble="none", whole="",
+    dtype="float32",
+):  # fmt: skip
     """Trains, and writes the result where this is the first process."""
     divided = strategy == "fsdp"
-    loaded = Checkpoint(checkpoint).load(hollow=divided)
+    loaded = Checkpoint(checkpoint, dtype=dtype).load(hollow=divided)
     torch.manual_seed(1)
-    adapter = LoraAdapter(r=4, alpha=8, scope=["decoder", "projector", "vision"])
+    scope = [part for part in ("decoder", "projector", "vision") if part != whole]
+    adapter = LoraAdapter(r=4, alpha=8, scope=scope, whole=[whole] if whole else [])
     module = FineTuning(
         adapter.attach(loaded.model), loaded.processor, TASK, AdamW(lr=5e-3), Cosine(),
         FieldMetrics(TASK, {"colour": list(COLOURS)}), max_new_tokens=6, weights=loaded.weights,

@@ -75,6 +75,26 @@ def test_the_same_training_with_rows_without_pictures(train, words):
         torch.testing.assert_close(other[name], tensor, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_a_part_that_trains_whole_beside_the_adapters_is_the_same_too(train, strategy):
+    beside = ("1", "none", "projector")
+    alone, weights = train("auto", "1", *beside)
+    told, other = train(strategy, "2", *beside)
+    assert any(name.endswith("glb_GN") for name in weights)
+    assert told["losses"] == pytest.approx(alone["losses"], abs=1e-5)
+    assert other.keys() == weights.keys()
+    for name, tensor in weights.items():
+        torch.testing.assert_close(other[name], tensor, atol=1e-5, rtol=0)
+
+
+def test_on_a_divided_bfloat16_base_it_stays_float32(train):
+    beside = ("1", "none", "projector", "bfloat16")
+    alone, _ = train("auto", "1", *beside)
+    told, weights = train("fsdp", "2", *beside)
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
+    assert told["losses"] == pytest.approx(alone["losses"], abs=0.05)
+
+
 @pytest.mark.parametrize("words", [("ddp", "2"), ("fsdp", "2")])
 def test_the_same_answers_wherever_they_are_generated(train, words):
     alone, _ = train("auto", "1")

@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from phi3v.adapter.beside import put_whole, whole_weights
 from phi3v.adapter.lora import wrap
 from phi3v.adapter.state import check_same_tensors
 from phi3v.errors import UserError
@@ -43,7 +44,8 @@ def save_adapter(model: nn.Module, folder: str | Path) -> None:
         with quiet():
             as_phi3v(model).save_pretrained(folder, max_shard_size="5GB")
         return
-    tensors = {key: tensor.contiguous() for key, tensor in adapter_tensors(model).items()}
+    tensors = {**adapter_tensors(model), **whole_weights(model)}
+    tensors = {key: tensor.detach().contiguous() for key, tensor in tensors.items()}
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     config = copy.deepcopy(model.peft_config["default"])
     config.inference_mode = True
@@ -79,8 +81,11 @@ def load_adapter(model: nn.Module, folder: str | Path) -> nn.Module:
     if isinstance(model, PeftModel):
         _check_same_settings(model.peft_config["default"], config, folder)
     else:
-        model = wrap(as_phi3v(model), config)
-    check_same_tensors(adapter_tensors(model), state, f"the weights in {folder}")
+        model = wrap(as_phi3v(model), config).requires_grad_(False)  # PEFT lets biases train
+    whole = whole_weights(model, state)
+    check_same_tensors({**adapter_tensors(model), **whole}, state, f"the weights in {folder}")
+    for name, parameter in whole.items():
+        put_whole(parameter, state.pop(name))
     set_peft_model_state_dict(model, state)
     return model
 
@@ -93,7 +98,7 @@ def adapter_tensors(model: PeftModel) -> dict[str, Tensor]:
 
 
 def _check_same_settings(here: PeftConfig, there: PeftConfig, folder: Path) -> None:
-    for key in ("r", "lora_alpha", "use_rslora", "use_dora", "bias"):
+    for key in ("r", "lora_alpha", "use_rslora", "use_dora", "bias", "modules_to_save"):
         if getattr(here, key) != getattr(there, key):
             raise UserError(
                 f"{folder}: its {key} is {getattr(there, key)}, the attached adapter's "
@@ -125,6 +130,7 @@ def as_phi3v(model: nn.Module) -> Phi3VForCausalLM:
 def _sort_lists(path: Path) -> None:
     """Give the lists that PEFT keeps as sets one order, so that equal runs write equal files."""
     config = json.loads(path.read_text())
-    if isinstance(config["target_modules"], list):
-        config["target_modules"].sort()
+    for key in ("target_modules", "modules_to_save"):
+        if isinstance(config[key], list):
+            config[key].sort()
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")

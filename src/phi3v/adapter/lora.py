@@ -2,19 +2,23 @@
 
     model = LoraAdapter(r=16, alpha=32, dropout=0.0, scope=["decoder"]).attach(model)
 
-Only the adapter trains afterwards. Its matrices are fp32, also on a bf16 base. The random start
-comes from torch's global generator, so `torch.manual_seed` before `attach` makes it repeatable.
+Only the adapter trains afterwards, and what is named in `whole`. Its matrices are fp32, also on a
+bf16 base. The random start comes from torch's global generator, so `torch.manual_seed` before
+`attach` makes it repeatable.
 """
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, cast
 
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel
 
+from phi3v.adapter.beside import check_whole, settings_of, train_whole
 from phi3v.adapter.scope import (
     check_scope,
     linear_names,
@@ -51,6 +55,7 @@ class LoraAdapter:
         use_rslora: Scale by the square root of the rank (rsLoRA).
         init: One of `INITS`.
         bias: "none", or "lora_only" to train the biases of adapted modules as well.
+        whole: Parts that train whole beside the adapters: any of projector, vision.
     """
 
     r: int
@@ -62,6 +67,7 @@ class LoraAdapter:
     use_rslora: bool = False
     init: str = "default"
     bias: Literal["none", "lora_only"] = "none"
+    whole: Sequence[str] = ()
     kind: ClassVar[str] = "lora"
 
     def __post_init__(self) -> None:
@@ -73,9 +79,11 @@ class LoraAdapter:
             raise UserError(f"adapter dropout={self.dropout}: must be from 0 to below 1")
         if not _INIT.fullmatch(self.init):
             raise UserError(f"adapter init='{self.init}': use one of {', '.join(INITS)}")
+        if self.init == "orthogonal" and self.r % 2:
+            raise UserError(f"adapter init=orthogonal: needs an even rank, r={self.r} is odd")
         if self.bias not in ("none", "lora_only"):
             raise UserError(f"adapter bias='{self.bias}': use none or lora_only")
-        check_scope(self.scope)
+        check_whole(self.whole, check_scope(self.scope))
         for part in self.targets:
             if part not in PARTS:
                 raise UserError(
@@ -91,8 +99,8 @@ class LoraAdapter:
         """Put the adapter on the model, in place, and freeze everything else.
 
         Raises:
-            UserError: When a target matches nothing inside its part, or a start out of the weights
-                is wanted of weights in four bits.
+            UserError: When a target matches nothing inside its part, biases would train that are
+                not in float32, or a start out of the weights is wanted of weights in four bits.
         """
         if getattr(model, "is_quantized", False) and self.init.startswith(("olora", "pissa")):
             raise UserError(
@@ -111,7 +119,16 @@ class LoraAdapter:
             use_rslora=self.use_rslora,
             init_lora_weights=cast(Any, True if self.init == "default" else self.init),
         )
-        return wrap(model, config)
+        adapted = wrap(model, config)
+        train_whole(adapted, model.config, check_whole(self.whole, self.scope))
+        for name, parameter in adapted.named_parameters():
+            if parameter.requires_grad and parameter.dtype != torch.float32:
+                raise UserError(
+                    f"adapter bias={self.bias}: {name} is"
+                    f" {str(parameter.dtype).removeprefix('torch.')}, in which small steps vanish;"
+                    " give model.dtype=float32"
+                )
+        return adapted
 
     def _modules(self, model: Phi3VForCausalLM) -> dict[str, list[str]]:
         """Target as configured -> full names of its modules, over all parts in scope."""
@@ -126,12 +143,32 @@ class LoraAdapter:
         return wanted
 
 
-def wrap(model: Phi3VForCausalLM, config: PeftConfig) -> PeftModel:
-    """Put the adapter that a PEFT configuration describes on the model, in place."""
-    with warnings.catch_warnings():
+def wrap(model: Phi3VForCausalLM, config: LoraConfig) -> PeftModel:
+    """Put the adapter that a PEFT configuration describes on the model, in place.
+
+    Its `modules_to_save` are noted, and left as they are: see `phi3v.adapter.beside`.
+    """
+    modules, config.modules_to_save = config.modules_to_save, None
+    with warnings.catch_warnings(), _repeatable(str(config.init_lora_weights)):
         # PEFT reads the attribute by the name that transformers has deprecated.
         warnings.filterwarnings(
             "ignore", message=".*is_gradient_checkpointing", category=FutureWarning
         )
         # PEFT is typed for transformers' own model classes; ours is one by inheritance.
-        return cast(PeftModel, get_peft_model(cast(PreTrainedModel, model), config))
+        adapted = cast(PeftModel, get_peft_model(cast(PreTrainedModel, model), config))
+    settings_of(adapted).modules_to_save = modules
+    return adapted
+
+
+@contextmanager
+def _repeatable(init: str) -> Iterator[None]:
+    """Let what is drawn by a fast PiSSA be the same each time.
+
+    It is subtracted from the base's weights, and a saved adapter fits only what it left of them.
+    """
+    if not init.startswith("pissa_niter"):
+        yield
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield

@@ -16,8 +16,12 @@ from phi3v.model import Phi3VConfig
 from phi3v.model.parts import PARTS, has_no_gradient, part_of
 
 
-def check_scope(scope: Iterable[str]) -> tuple[str, ...]:
+def check_scope(scope: Iterable[str], key: str = "adapter scope") -> tuple[str, ...]:
     """Return the scope in the order of the model's parts.
+
+    Args:
+        scope: Names of parts.
+        key: What the list is called in messages.
 
     Raises:
         UserError: When it is empty or names a part that does not exist.
@@ -27,9 +31,9 @@ def check_scope(scope: Iterable[str]) -> tuple[str, ...]:
         if part not in PARTS:
             near = get_close_matches(part, PARTS, n=1, cutoff=0.4)
             hint = f"did you mean '{near[0]}'?" if near else f"the parts are {', '.join(PARTS)}"
-            raise UserError(f"adapter scope: there is no part '{part}'; {hint}")
+            raise UserError(f"{key}: there is no part '{part}'; {hint}")
     if not wanted:
-        raise UserError(f"adapter scope: empty, name at least one of {', '.join(PARTS)}")
+        raise UserError(f"{key}: empty, name at least one of {', '.join(PARTS)}")
     return tuple(part for part in PARTS if part in wanted)
 
 

@@ -25,6 +25,7 @@ def register() -> None:
         ("experiment", experiment),
         ("first", first),
         ("fitting_rate", fitting_rate),
+        ("rate_beside", rate_beside),
         ("per_device", per_device),
         ("accumulation", accumulation),
         ("repository", repository),
@@ -65,6 +66,19 @@ def fitting_rate(rates: Mapping[str, float], adapter: str) -> float:
         adapter: The adapter's class.
     """
     return float(rates["full" if adapter.endswith("FullFineTuning") else "lora"])
+
+
+def rate_beside(part: str, lr: float, *, _root_: BaseContainer) -> float:
+    """The learning rate of a part: the model's for whole weights where it trains whole.
+
+    Args:
+        part: "projector" or "vision".
+        lr: The rate of everything else.
+    """
+    whole = OmegaConf.select(_root_, "adapter.whole")  # only a LoRA has it
+    if not isinstance(whole, Sequence) or part not in whole:
+        return lr
+    return float(OmegaConf.select(_root_, "model.learning_rate.full"))
 
 
 def per_device(total: int, most: int, devices: object, nodes: int) -> int:

@@ -162,7 +162,9 @@ class VisionEmbedding(nn.Module):
                 merged.split([len(crops) for crops in real]), shapes, strict=True
             )
         ]
-        projected = self.img_projection(torch.cat(tokens))
+        # Tower and projector may stand in types of their own, where one of them trains whole.
+        dtype = next(self.img_projection.parameters()).dtype
+        projected = self.img_projection(torch.cat(tokens).to(dtype))
         return list(projected.split([len(t) for t in tokens]))
 
     def blank_tokens(self) -> Tensor:

@@ -136,7 +136,8 @@ def leaves_base_alone(model: nn.Module) -> bool:
         return False
     config: Any = model.peft_config["default"]
     start = str(config.init_lora_weights)
-    return config.bias == "none" and not start.startswith(("pissa", "olora", "loftq", "corda"))
+    untouched = config.bias == "none" and not config.modules_to_save
+    return untouched and not start.startswith(("pissa", "olora", "loftq", "corda"))
 
 
 def base_of(model: nn.Module, reload: Callable[[], Loaded]) -> Base:

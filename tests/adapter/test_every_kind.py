@@ -1,0 +1,34 @@
+"""Every kind of adapter on every selection of parts comes back from its folder as it was."""
+
+import copy
+
+import pytest
+import torch
+from kinds import EVERY, NAMES, declared
+
+from phi3v.adapter import load_adapter, save_adapter, trained_state
+
+
+@pytest.mark.parametrize(("name", "scope", "adapter"), EVERY, ids=NAMES)
+def test_saved_and_loaded_it_gives_the_same_logits_bit_for_bit(
+    name, scope, adapter, base, logits_of, tmp_path
+):
+    fresh, untrained = copy.deepcopy(base), logits_of(base)
+    model = adapter.attach(base)
+    generator = torch.Generator().manual_seed(11)
+    for tensor in trained_state(model).values():
+        tensor.add_(torch.randn(tensor.shape, generator=generator), alpha=0.05)
+    wanted = logits_of(model)
+    assert not torch.equal(wanted, untrained)
+    save_adapter(model, tmp_path)
+    torch.manual_seed(99)  # where it is loaded, nothing is drawn as it was in training
+    assert torch.equal(logits_of(load_adapter(fresh, tmp_path)), wanted)
+
+
+@pytest.mark.parametrize(("name", "scope", "adapter"), EVERY, ids=NAMES)
+def test_it_declares_the_parts_in_scope_and_nothing_that_can_get_no_gradient(
+    name, scope, adapter, base
+):
+    model = adapter.attach(base)
+    trains = {one for one, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trains == declared(name, scope, model, base.config)
