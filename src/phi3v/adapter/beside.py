@@ -104,8 +104,7 @@ def parts_of_modules(modules: Iterable[str]) -> list[str]:
 def _as_dtype(value: Tensor, dtype: torch.dtype) -> Tensor:
     if value.dtype == dtype:
         return value
-    if value.ndim and not any(
-        value.stride()
-    ):  # one number, repeated: a weight that is not read yet
+    # A weight that is not read yet is one number, repeated, and stays so.
+    if value.ndim and not any(value.stride()):
         return value[(0,) * value.ndim].to(dtype).expand(value.shape)
     return value.to(dtype)

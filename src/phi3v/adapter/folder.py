@@ -13,26 +13,18 @@ import copy
 import json
 from pathlib import Path
 
-from peft import (
-    LoraConfig,
-    PeftConfig,
-    PeftModel,
-    get_peft_model_state_dict,
-    set_peft_model_state_dict,
-)
-from safetensors import SafetensorError
+from peft import PeftConfig, PeftModel
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
-from phi3v.adapter.beside import put_whole, whole_weights
+from phi3v.adapter.beside import whole_weights
 from phi3v.adapter.lora import wrap
+from phi3v.adapter.reading import CONFIG, WEIGHTS, adapter_tensors, fill, read_adapter
 from phi3v.adapter.state import check_same_tensors
 from phi3v.errors import UserError
 from phi3v.model import Phi3VForCausalLM
 from phi3v.model.loading import quiet
 
-CONFIG = "adapter_config.json"
-WEIGHTS = "adapter_model.safetensors"
 MODEL_WEIGHTS = "model.safetensors"
 
 
@@ -68,33 +60,13 @@ def load_adapter(model: nn.Module, folder: str | Path) -> nn.Module:
     if not (folder / CONFIG).is_file():
         _load_whole(model, folder)
         return model
-    if not (folder / WEIGHTS).is_file():
-        raise UserError(f"{folder}: no {WEIGHTS} beside {CONFIG}; pickled weights are not read")
-    try:
-        config = PeftConfig.from_pretrained(str(folder))
-        state = load_file(folder / WEIGHTS)
-    except (SafetensorError, ValueError, TypeError) as error:
-        raise UserError(f"{folder}: the adapter cannot be read ({error})") from error
-    if not isinstance(config, LoraConfig):
-        raise UserError(f"{folder}: holds an adapter of type {config.peft_type}, only LoRA is read")
-    config.inference_mode = True
+    config, weights = read_adapter(folder)
     if isinstance(model, PeftModel):
         _check_same_settings(model.peft_config["default"], config, folder)
     else:
         model = wrap(as_phi3v(model), config).requires_grad_(False)  # PEFT lets biases train
-    whole = whole_weights(model, state)
-    check_same_tensors({**adapter_tensors(model), **whole}, state, f"the weights in {folder}")
-    for name, parameter in whole.items():
-        put_whole(parameter, state.pop(name))
-    set_peft_model_state_dict(model, state)
+    fill(model, weights, f"the weights in {folder}")
     return model
-
-
-def adapter_tensors(model: PeftModel) -> dict[str, Tensor]:
-    """The tensors of an adapter by the names that they have in a PEFT folder."""
-    # Without the flag PEFT asks the hub whether the base's vocabulary was resized.
-    state: dict[str, Tensor] = get_peft_model_state_dict(model, save_embedding_layers=False)
-    return state
 
 
 def _check_same_settings(here: PeftConfig, there: PeftConfig, folder: Path) -> None:

@@ -25,6 +25,7 @@ from phi3v.adapter.scope import (
     portable_targets,
     resolve_targets,
 )
+from phi3v.adapter.start import check_start, start_from
 from phi3v.errors import UserError
 from phi3v.model import Phi3VForCausalLM
 from phi3v.model.parts import PARTS
@@ -56,6 +57,7 @@ class LoraAdapter:
         init: One of `INITS`.
         bias: "none", or "lora_only" to train the biases of adapted modules as well.
         whole: Parts that train whole beside the adapters: any of projector, vision.
+        init_from: A PEFT folder, or a run: the adapter begins with the weights that it has there.
     """
 
     r: int
@@ -68,6 +70,7 @@ class LoraAdapter:
     init: str = "default"
     bias: Literal["none", "lora_only"] = "none"
     whole: Sequence[str] = ()
+    init_from: str | None = None
     kind: ClassVar[str] = "lora"
 
     def __post_init__(self) -> None:
@@ -89,18 +92,31 @@ class LoraAdapter:
                 raise UserError(
                     f"adapter targets: there is no part '{part}'; the parts are {', '.join(PARTS)}"
                 )
+        if self.init_from:
+            compared = ("r", "alpha", "use_rslora", "use_dora", "bias", "whole")
+            start = self.init if self._subtracts else None
+            check_start(
+                self.init_from, {key: getattr(self, key) for key in compared} | {"init": start}
+            )
 
     @property
     def reads_weights(self) -> bool:
-        """Whether the adapter takes its start out of the base's weights."""
-        return self.use_dora or self.init.startswith(("olora", "pissa"))
+        """Whether the base's numbers decide the start, or other numbers take the place of some."""
+        replaces = self.init_from and (self.whole or self.bias != "none")
+        return self.use_dora or self._subtracts or bool(replaces)
+
+    @property
+    def _subtracts(self) -> bool:
+        """Whether the start is taken out of the base's weights."""
+        return self.init.startswith(("olora", "pissa"))
 
     def attach(self, model: Phi3VForCausalLM) -> PeftModel:
         """Put the adapter on the model, in place, and freeze everything else.
 
         Raises:
             UserError: When a target matches nothing inside its part, biases would train that are
-                not in float32, or a start out of the weights is wanted of weights in four bits.
+                not in float32, a start out of the weights is wanted of weights in four bits, or the
+                adapter to begin with does not fit.
         """
         if getattr(model, "is_quantized", False) and self.init.startswith(("olora", "pissa")):
             raise UserError(
@@ -128,6 +144,8 @@ class LoraAdapter:
                     f" {str(parameter.dtype).removeprefix('torch.')}, in which small steps vanish;"
                     " give model.dtype=float32"
                 )
+        if self.init_from:
+            start_from(adapted, self.init_from)
         return adapted
 
     def _modules(self, model: Phi3VForCausalLM) -> dict[str, list[str]]:

@@ -14,6 +14,8 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from phi3v.adapter import load_adapter
+from phi3v.adapter.beside import settings_of
+from phi3v.adapter.reading import leaves_base_alone as untouched
 from phi3v.config import instantiate, instantiate_source
 from phi3v.data import ImageTextDataModule, LoadedOnce, Source
 from phi3v.errors import UserError
@@ -132,12 +134,7 @@ def remember_pictures(model: nn.Module, gib: float) -> None:
 
 def leaves_base_alone(model: nn.Module) -> bool:
     """Whether the model is its untouched base as soon as its adapter is switched off."""
-    if not isinstance(model, PeftModel):
-        return False
-    config: Any = model.peft_config["default"]
-    start = str(config.init_lora_weights)
-    untouched = config.bias == "none" and not config.modules_to_save
-    return untouched and not start.startswith(("pissa", "olora", "loftq", "corda"))
+    return isinstance(model, PeftModel) and untouched(settings_of(model))
 
 
 def base_of(model: nn.Module, reload: Callable[[], Loaded]) -> Base:

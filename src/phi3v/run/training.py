@@ -78,7 +78,7 @@ def train(cfg: DictConfig) -> float | None:
         run.write_environment(environment(cfg.seed))
 
     # What is cheap comes first: its mistakes are told before a large model is loaded.
-    adapter = cast(Adapter, instantiate(cfg.adapter))
+    adapter = adapter_of(cfg, starts=begun.checkpoint is None)
     optimizer, scheduler = instantiate(cfg.optimizer), instantiate(cfg.scheduler)
     check_lora_plus(cfg, adapter)
     callbacks = [instantiate(node) for node in (cfg.callbacks or {}).values()]
@@ -139,7 +139,7 @@ def train(cfg: DictConfig) -> float | None:
         return None
 
     if divided:  # the first process goes on alone, with a whole model
-        model = adapter.attach(pieces.reload().model)
+        model = adapter_of(cfg, starts=False).attach(pieces.reload().model)
         load_trained_state(model, trained)
         remember_pictures(model, cfg.model.get("vision_cache_gib", 0))
     use_best(model, callbacks)
@@ -162,6 +162,19 @@ def train(cfg: DictConfig) -> float | None:
     # Answers of a model that is no model any more may look like a figure.
     spoilt = not math.isfinite(validated.get("val/loss", 0.0))
     return math.nan if objective is None or spoilt else float(objective)
+
+
+def adapter_of(cfg: DictConfig, starts: bool) -> Adapter:
+    """The adapter of a training.
+
+    Args:
+        cfg: Its configuration.
+        starts: Where its weights come from a checkpoint, the folder that it began with may be gone.
+    """
+    begins_elsewhere = cfg.adapter.get("init_from") and not starts
+    return cast(
+        Adapter, instantiate(cfg.adapter, **({"init_from": None} if begins_elsewhere else {}))
+    )
 
 
 def refuse_hopeless(callbacks: list[Any], objective: str) -> None:

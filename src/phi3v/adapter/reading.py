@@ -1,0 +1,118 @@
+"""Reads an adapter's folder: its settings, its weights, and these into a model that has a place.
+
+config, weights = read_adapter(adapter_folder("runs/lora_r16/..."))
+fill(model, weights, "the weights in ...")
+"""
+
+from pathlib import Path
+
+from peft import (
+    LoraConfig,
+    PeftConfig,
+    PeftModel,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from phi3v.adapter.beside import put_whole, whole_weights
+from phi3v.adapter.state import check_same_tensors
+from phi3v.errors import UserError
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+# Starts that are taken out of the base's weights, so that the base is another one afterwards.
+_SUBTRACTED = ("pissa", "olora", "loftq", "corda")
+
+
+def adapter_folder(path: str | Path, key: str) -> Path:
+    """The PEFT folder that a path means: itself, or the one in a run's directory.
+
+    Args:
+        path: Of a PEFT folder or of a run.
+        key: What the path was given for, for the error.
+
+    Raises:
+        UserError: When there is none.
+    """
+    path = Path(path).expanduser()
+    for folder in (path, path / "adapter"):
+        if (folder / CONFIG).is_file():
+            return folder
+    if (path / "model" / "config.json").is_file():
+        raise UserError(
+            f"{key}={path}: this run trained a whole model; give model.path={path / 'model'}"
+        )
+    raise UserError(
+        f"{key}={path}: there is no {CONFIG} in it; give a PEFT folder or the directory of a run"
+    )
+
+
+def read_adapter(folder: Path) -> tuple[LoraConfig, dict[str, Tensor]]:
+    """The settings and the weights of a folder that `save_adapter` or PEFT wrote.
+
+    Raises:
+        UserError: When they cannot be read, or are of another kind than LoRA.
+    """
+    if not (folder / WEIGHTS).is_file():
+        raise UserError(f"{folder}: no {WEIGHTS} beside {CONFIG}; pickled weights are not read")
+    config = read_settings(folder)
+    try:
+        return config, load_file(folder / WEIGHTS)
+    except SafetensorError as error:
+        raise UserError(f"{folder}: the adapter cannot be read ({error})") from error
+
+
+def read_settings(folder: Path) -> LoraConfig:
+    """The settings alone.
+
+    Raises:
+        UserError: As for `read_adapter`.
+    """
+    try:
+        config = PeftConfig.from_pretrained(str(folder))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{folder}: the adapter cannot be read ({error})") from error
+    if not isinstance(config, LoraConfig):
+        raise UserError(f"{folder}: holds an adapter of type {config.peft_type}, only LoRA is read")
+    config.inference_mode = True
+    return config
+
+
+def fill(model: PeftModel, weights: dict[str, Tensor], what: str) -> None:
+    """Give an adapter that is attached the weights from a file.
+
+    Args:
+        model: With an adapter of the same settings.
+        weights: All that stood in the file.
+        what: What the weights are called in the error.
+
+    Raises:
+        UserError: When one is missing, left over or of another shape; nothing is changed then.
+    """
+    whole = whole_weights(model, weights)
+    check_same_tensors({**adapter_tensors(model), **whole}, weights, what)
+    for name, parameter in whole.items():
+        put_whole(parameter, weights[name])
+    lora = {name: tensor for name, tensor in weights.items() if name not in whole}
+    set_peft_model_state_dict(model, lora)
+
+
+def adapter_tensors(model: PeftModel) -> dict[str, Tensor]:
+    """Name in the file -> tensor of all that PEFT has put on a model."""
+    # Without the flag PEFT asks the hub whether the base's vocabulary was resized.
+    state: dict[str, Tensor] = get_peft_model_state_dict(model, save_embedding_layers=False)
+    return state
+
+
+def leaves_base_alone(config: LoraConfig) -> bool:
+    """Whether an adapter's base is untouched as soon as the adapter is switched off."""
+    untouched = config.bias == "none" and not config.modules_to_save
+    return untouched and not changes_start(config)
+
+
+def changes_start(config: LoraConfig) -> bool:
+    """Whether the adapter's start is subtracted from the base."""
+    return str(config.init_lora_weights).startswith(_SUBTRACTED)

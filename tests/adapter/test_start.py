@@ -1,0 +1,164 @@
+"""An adapter that begins where an earlier one ended: what it computes, and what it says no to."""
+
+import copy
+import re
+import shutil
+
+import pytest
+import torch
+import yaml
+from kinds import SETTINGS
+from peft import LoraConfig, get_peft_model
+
+from phi3v.adapter import FullFineTuning, LoraAdapter, save_adapter, trained_state
+from phi3v.errors import UserError
+from phi3v.model.parts import PARTS
+
+PLAIN = {"r": 2, "alpha": 4}
+KINDS = {name: {**PLAIN, "scope": list(PARTS), **words} for name, words in SETTINGS.items()}
+KINDS["whole beside"] = {**PLAIN, "whole": ["projector", "vision"]}
+
+
+def moved(model):
+    generator = torch.Generator().manual_seed(11)
+    for tensor in trained_state(model).values():
+        tensor.add_(torch.randn(tensor.shape, generator=generator), alpha=0.05)
+    return model
+
+
+@pytest.fixture
+def fresh(base):
+    return copy.deepcopy(base)
+
+
+@pytest.fixture
+def saved(base, tmp_path):
+    """Writes an adapter of given settings that has been trained; the folder and its model."""
+
+    def save(**settings):
+        model = moved(LoraAdapter(**settings).attach(base))
+        save_adapter(model, tmp_path / "run" / "adapter")
+        return tmp_path / "run" / "adapter", model
+
+    return save
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_it_begins_with_the_logits_that_the_other_ended_with(saved, fresh, logits_of, name):
+    folder, model = saved(**KINDS[name])
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    torch.manual_seed(99)
+    again = LoraAdapter(**KINDS[name], init_from=str(folder)).attach(fresh)
+    assert torch.equal(logits_of(again), logits_of(model))
+    assert trained_state(again).keys() == trained_state(model).keys()
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def test_the_directory_of_a_run_will_do(saved, fresh, logits_of):
+    folder, model = saved(**PLAIN)
+    again = LoraAdapter(**PLAIN, init_from=str(folder.parent)).attach(fresh)
+    assert torch.equal(logits_of(again), logits_of(model))
+
+
+def test_what_peft_has_written_on_the_published_names_will_do(base, fresh, logits_of, tmp_path):
+    config = LoraConfig(
+        task_type="CAUSAL_LM", r=3, lora_alpha=6, target_modules=["qkv_proj", "fc1"],
+        exclude_modules=r".*layers\.2\..*", init_lora_weights="gaussian",
+    )  # fmt: skip
+    model = moved(get_peft_model(base, config))
+    model.save_pretrained(str(tmp_path))
+    targets = {"decoder": ["qkv_proj"], "vision": ["fc1"]}
+    words = {"r": 3, "alpha": 6, "scope": ["decoder", "vision"], "targets": targets}
+    again = LoraAdapter(**words, init_from=str(tmp_path)).attach(fresh)
+    assert torch.equal(logits_of(again), logits_of(model))
+
+
+def test_dropout_is_free_and_the_folder_may_be_gone_afterwards(saved, fresh, logits_of):
+    folder, model = saved(**PLAIN)
+    again = LoraAdapter(**PLAIN, dropout=0.5, init_from=str(folder)).attach(fresh)
+    shutil.rmtree(folder)
+    assert torch.equal(logits_of(again), logits_of(model))
+
+
+OTHER = [
+    ({"r": 4}, "adapter.r=4"),
+    ({"alpha": 8}, "adapter.alpha=8"),
+    ({"use_dora": True, "use_rslora": True}, "adapter.use_rslora=true adapter.use_dora=true"),
+    ({"init": "pissa"}, "adapter.init=pissa"),
+    ({"whole": ["projector"]}, "adapter.whole=[projector]"),
+    ({"bias": "lora_only", "scope": ["vision"]}, "adapter.bias=lora_only"),
+    ({"scope": ["decoder", "vision"]}, "adapter.scope=[decoder,vision]"),
+    ({"targets": {"decoder": ["o_proj"]}}, "adapter.targets.decoder=[o_proj]"),
+    (
+        {"targets": {"decoder": ["layers.1.mlp.down_proj"]}},
+        "adapter.targets.decoder=[model.layers.1.mlp.down_proj]",
+    ),
+]
+
+
+def typed(words):
+    """Settings as the command line would give them."""
+    found = {}
+    for key, value in (word.removeprefix("adapter.").split("=") for word in words.split()):
+        plain = yaml.safe_load(value)
+        if key.startswith("targets."):
+            key, plain = "targets", {key.removeprefix("targets."): plain}
+        found[key] = plain
+    return found
+
+
+def begin(given, folder, base):
+    """An adapter and nothing to say, or none and what to type instead."""
+    try:
+        return LoraAdapter(**given, init_from=str(folder)).attach(copy.deepcopy(base)), ""
+    except UserError as error:
+        return None, re.search("other settings; give (.*)$", str(error))[1]
+
+
+@pytest.mark.parametrize(("settings", "words"), OTHER, ids=[words for _, words in OTHER])
+def test_other_settings_are_refused_with_those_to_type_and_these_will_do(
+    saved, fresh, logits_of, settings, words
+):
+    folder, model = saved(**{**PLAIN, **settings})
+    given, said, again = dict(PLAIN), "", None
+    while again is None:  # what needs no model is told first
+        again, told = begin(given, folder, fresh)
+        assert told not in said or again
+        said, given = f"{said} {told}", {**given, **typed(told)}
+    assert words in said
+    assert torch.equal(logits_of(again), logits_of(model))
+
+
+def test_a_start_that_was_subtracted_is_not_taken_for_another(saved, fresh):
+    folder, _ = saved(**PLAIN)
+    with pytest.raises(UserError, match=r"give adapter\.init=default$"):
+        LoraAdapter(**PLAIN, init="pissa", init_from=str(folder))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rank_pattern": {"qkv_proj": 3}}, "rank_pattern.*cannot be trained here"),
+        ({"modules_to_save": ["lm_head"]}, r"modules_to_save=\['lm_head'\]"),
+    ],
+)
+def test_what_only_peft_can_do_is_refused(base, tmp_path, settings, message):
+    config = LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["qkv_proj"], **settings)
+    get_peft_model(base, config).save_pretrained(str(tmp_path))
+    with pytest.raises(UserError, match=message):
+        LoraAdapter(**PLAIN, init_from=str(tmp_path))
+
+
+def test_no_adapter_and_a_whole_model_are_told_apart(base, tmp_path):
+    with pytest.raises(UserError, match=r"adapter\.init_from=.*no adapter_config\.json in it"):
+        LoraAdapter(**PLAIN, init_from=str(tmp_path))
+    save_adapter(FullFineTuning().attach(base), tmp_path / "model")
+    with pytest.raises(UserError, match=r"whole model; give model\.path=.*model"):
+        LoraAdapter(**PLAIN, init_from=str(tmp_path))
+
+
+def test_where_it_replaces_weights_of_the_base_these_have_to_be_there(saved):
+    folder, _ = saved(**PLAIN, whole=["projector"])
+    words = {**PLAIN, "whole": ["projector"]}
+    assert not LoraAdapter(**words).reads_weights
+    assert LoraAdapter(**words, init_from=str(folder)).reads_weights
