@@ -8,6 +8,7 @@ from rich.console import Console
 
 from phi3v.evaluation.comparison import compare, terminal_table, to_json
 from phi3v.evaluation.figures import write_figure, write_number
+from phi3v.evaluation.tables import comparison_table
 from phi3v.evaluation.verdict import verdict
 from phi3v.task import Task
 
@@ -236,3 +237,22 @@ def test_numbers_keep_about_four_digits():
     numbers = [0, 0.00012, 0.01234, 12.3456, 999.9, 12345.6, 1e9]
     texts = ["0", "0.00012", "0.01234", "12.35", "999.9", "12,346", "1e+09"]
     assert [write_number(number) for number in numbers] == texts
+
+
+def test_other_models_stand_below_with_figures_of_their_own():
+    long = "/a/very/long/path/that/nobody/wants/to/read/runs/lora_r8/2026-01-01_12-00-00-000000"
+    compared = {"lora_r8": metrics(0.9, 0.25), long: metrics(0.8, math.nan)}
+    summary = make(compared=compared, subject="lora_r16")
+    assert summary["compared"]["lora_r8"]["full_price/mape"] == 0.25
+    assert summary["compared"][long]["full_price/mape"] is None
+    assert "compared" not in make()
+    console = Console(width=80, record=True)
+    console.print(terminal_table(summary))
+    lines = console.export_text().splitlines()
+    assert max(map(len, lines)) <= 80
+    (row,) = (line for line in lines if line.startswith("│ lora_r8 "))
+    assert "25.0 %" in row
+    assert any("…" in line and "lora_r8/2026-01-01_12-00-00-000000" in line for line in lines)
+    page = comparison_table(summary, TASK)
+    assert page.count("<tr") == 2 + len(summary["systems"]) + 2
+    assert "<th>lora_r8</th>" in page

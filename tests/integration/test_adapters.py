@@ -1,6 +1,7 @@
 """Adapters that build on others, as the programs are called for them."""
 
 import csv
+import json
 import shutil
 from pathlib import Path
 
@@ -39,3 +40,86 @@ def test_an_adapter_of_other_settings_is_told_before_anything_is_loaded(
     assert refused.status == 2
     assert "that adapter has other settings; give adapter.r=16" in refused.err
     assert "Traceback" not in refused.err
+
+
+def test_runs_are_compared_on_the_same_examples_with_the_figures_that_they_have(
+    small, small_words, program
+) -> None:
+    words = ["adapter.r=8", "name=narrow"]
+    narrow = program("train.py", *small_words, *words)
+    words = ["adapter.whole=[projector]", "name=beside"]
+    beside = program("train.py", *small_words, *words)
+    scored = program("eval.py", f"run={small.run}", f"compare=[{narrow.run},{beside.run}]")
+    assert scored.status == 0, scored.err[-3000:]
+    compared = scored.metrics["compared"]
+    assert list(compared) == ["beside", "narrow"]  # sorted, as all keys are
+    assert compared["narrow"] == narrow.metrics["test"]
+    assert compared["beside"] == beside.metrics["test"]
+    assert scored.metrics["test"] == small.metrics["test"]
+    assert scored.metrics["subject"] == "lora_r16"
+    for title in ("lora_r16", "narrow", "beside"):
+        assert any(line.startswith(f"│ {title} ") for line in scored.out.splitlines())
+        assert title in (scored.run / "report.html").read_text()
+    assert scored.out.count("the run's test figures, exactly") == 3
+
+    # A whole projector is a base of its own; the others go onto one that is loaded for them.
+    turned = program("eval.py", f"run={beside.run}", f"compare=[{small.run},{narrow.run}]")
+    assert turned.status == 0, turned.err[-3000:]
+    assert turned.metrics["compared"]["lora_r16"] == small.metrics["test"]
+    assert turned.metrics["compared"]["narrow"] == narrow.metrics["test"]
+
+
+def other_key(run: Path) -> str:
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["model"]["dtype"] = "bfloat16"
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    return "model.dtype is bfloat16 there and float32 here"
+
+
+def other_splits(run: Path) -> str:
+    splits = json.loads((run / "splits.json").read_text())
+    splits["test"][0], splits["train"][0] = splits["train"][0], splits["test"][0]
+    (run / "splits.json").write_text(json.dumps(splits))
+    return "its test split is another one, 2 examples are in one of the two alone"
+
+
+def unfinished(run: Path) -> str:
+    shutil.rmtree(run / "adapter")
+    return "neither adapter nor model; the run did not finish"
+
+
+@pytest.mark.parametrize("spoil", [other_key, other_splits, unfinished])
+def test_what_cannot_be_compared_is_refused_by_name(small, program, tmp_path, spoil) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(small.run, other)
+    message = spoil(other)
+    refused = program("eval.py", f"run={small.run}", f"compare=[{other}]")
+    assert refused.status == 2
+    assert f"compare={other}: " in refused.err
+    assert message in refused.err
+    assert "Traceback" not in refused.err
+
+
+def test_a_bare_base_is_compared_with_nothing(small, program) -> None:
+    refused = program("eval.py", "model=tiny", f"compare=[{small.run}]")
+    assert refused.status == 2
+    assert "give run=... as well" in refused.err
+
+
+def test_a_second_adapter_stands_on_a_base_into_which_the_first_is_merged(
+    small, small_words, program, tmp_path
+) -> None:
+    first = tmp_path / "first"
+    shutil.copytree(small.run / "adapter", first)
+    second = program("train.py", *small_words, f"model.merge=[{first}]")
+    assert second.status == 0, second.err[-3000:]
+    assert first_loss(second.run) < 0.8 * first_loss(small.run)
+    config = yaml.safe_load((second.run / "config.yaml").read_text())
+    assert config["model"]["merge"] == [str(first)]
+    again = program("eval.py", f"run={second.run}")
+    assert again.status == 0, again.err[-3000:]
+    assert "the run's test figures, exactly" in again.out
+    shutil.rmtree(first)
+    refused = program("eval.py", f"run={second.run}")
+    assert refused.status == 2
+    assert f"model.merge={first}: there is no adapter_config.json in it" in refused.err

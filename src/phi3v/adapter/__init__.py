@@ -10,8 +10,9 @@ from typing import Protocol
 from torch import nn
 
 from phi3v.adapter.counting import PartCount, trainable_parts
-from phi3v.adapter.folder import load_adapter, save_adapter
+from phi3v.adapter.folder import add_adapter, load_adapter, save_adapter
 from phi3v.adapter.lora import LoraAdapter
+from phi3v.adapter.merged import merge_into
 from phi3v.adapter.state import load_trained_state, trained_state
 from phi3v.adapter.whole import FullFineTuning, NoAdapter
 from phi3v.model import Phi3VForCausalLM
@@ -38,8 +39,10 @@ __all__ = [
     "LoraAdapter",
     "NoAdapter",
     "PartCount",
+    "add_adapter",
     "load_adapter",
     "load_trained_state",
+    "merge_into",
     "save_adapter",
     "trainable_parts",
     "trained_state",

@@ -18,8 +18,15 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from phi3v.adapter.beside import whole_weights
-from phi3v.adapter.lora import wrap
-from phi3v.adapter.reading import CONFIG, WEIGHTS, adapter_tensors, fill, read_adapter
+from phi3v.adapter.lora import quiet_wrapping, wrap
+from phi3v.adapter.reading import (
+    CONFIG,
+    WEIGHTS,
+    adapter_tensors,
+    fill,
+    leaves_base_alone,
+    read_adapter,
+)
 from phi3v.adapter.state import check_same_tensors
 from phi3v.errors import UserError
 from phi3v.model import Phi3VForCausalLM
@@ -67,6 +74,26 @@ def load_adapter(model: nn.Module, folder: str | Path) -> nn.Module:
         model = wrap(as_phi3v(model), config).requires_grad_(False)  # PEFT lets biases train
     fill(model, weights, f"the weights in {folder}")
     return model
+
+
+def add_adapter(model: PeftModel, folder: str | Path, name: str) -> None:
+    """Put one more saved adapter on a model and switch it on in the place of the others.
+
+    Args:
+        model: With adapters that leave the base alone.
+        folder: Of an adapter that does so too.
+        name: What it is called on the model; `model.set_adapter(name)` switches it on again.
+
+    Raises:
+        UserError: When the folder's adapter does not fit, or would change the base of the others.
+    """
+    config, weights = read_adapter(Path(folder))
+    if not leaves_base_alone(config):
+        raise UserError(f"{folder}: this adapter changes the base, and others stand on it")
+    with quiet_wrapping():
+        model.add_adapter(name, config)
+    fill(model, weights, f"the weights in {folder}", name)
+    model.set_adapter(name, inference_mode=True)
 
 
 def _check_same_settings(here: PeftConfig, there: PeftConfig, folder: Path) -> None:

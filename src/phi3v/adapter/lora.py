@@ -167,15 +167,22 @@ def wrap(model: Phi3VForCausalLM, config: LoraConfig) -> PeftModel:
     Its `modules_to_save` are noted, and left as they are: see `phi3v.adapter.beside`.
     """
     modules, config.modules_to_save = config.modules_to_save, None
-    with warnings.catch_warnings(), _repeatable(str(config.init_lora_weights)):
-        # PEFT reads the attribute by the name that transformers has deprecated.
-        warnings.filterwarnings(
-            "ignore", message=".*is_gradient_checkpointing", category=FutureWarning
-        )
+    with quiet_wrapping(), _repeatable(str(config.init_lora_weights)):
         # PEFT is typed for transformers' own model classes; ours is one by inheritance.
         adapted = cast(PeftModel, get_peft_model(cast(PreTrainedModel, model), config))
     settings_of(adapted).modules_to_save = modules
     return adapted
+
+
+@contextmanager
+def quiet_wrapping() -> Iterator[None]:
+    """Keep to itself what PEFT causes when it puts an adapter on a model."""
+    with warnings.catch_warnings():
+        # PEFT reads the attribute by the name that transformers has deprecated.
+        warnings.filterwarnings(
+            "ignore", message=".*is_gradient_checkpointing", category=FutureWarning
+        )
+        yield
 
 
 @contextmanager

@@ -81,29 +81,32 @@ def read_settings(folder: Path) -> LoraConfig:
     return config
 
 
-def fill(model: PeftModel, weights: dict[str, Tensor], what: str) -> None:
+def fill(model: PeftModel, weights: dict[str, Tensor], what: str, adapter: str = "default") -> None:
     """Give an adapter that is attached the weights from a file.
 
     Args:
         model: With an adapter of the same settings.
         weights: All that stood in the file.
         what: What the weights are called in the error.
+        adapter: The name that the adapter has on the model.
 
     Raises:
         UserError: When one is missing, left over or of another shape; nothing is changed then.
     """
-    whole = whole_weights(model, weights)
-    check_same_tensors({**adapter_tensors(model), **whole}, weights, what)
+    whole = whole_weights(model, weights) if adapter == "default" else {}
+    check_same_tensors({**adapter_tensors(model, adapter), **whole}, weights, what)
     for name, parameter in whole.items():
         put_whole(parameter, weights[name])
     lora = {name: tensor for name, tensor in weights.items() if name not in whole}
-    set_peft_model_state_dict(model, lora)
+    set_peft_model_state_dict(model, lora, adapter_name=adapter)
 
 
-def adapter_tensors(model: PeftModel) -> dict[str, Tensor]:
+def adapter_tensors(model: PeftModel, adapter: str = "default") -> dict[str, Tensor]:
     """Name in the file -> tensor of all that PEFT has put on a model."""
     # Without the flag PEFT asks the hub whether the base's vocabulary was resized.
-    state: dict[str, Tensor] = get_peft_model_state_dict(model, save_embedding_layers=False)
+    state: dict[str, Tensor] = get_peft_model_state_dict(
+        model, adapter_name=adapter, save_embedding_layers=False
+    )
     return state
 
 

@@ -24,7 +24,7 @@ FILE = "config.yaml"
 GROUPS_OF_RUN = ("model", "adapter", "task", "data", "trainer", "paths")
 # What train.yaml chooses besides.
 GROUPS_OF_TRAINING = ("optimizer", "scheduler", "callbacks", "logger")
-_PATH_KEYS = ("path", "root", "folder", "_dir", "_file", "init_from")
+_PATH_KEYS = ("path", "root", "folder", "_dir", "_file", "init_from", "merge", "compare")
 
 
 def save_config(cfg: DictConfig, folder: Path) -> Path:

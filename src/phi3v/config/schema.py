@@ -77,6 +77,7 @@ class Eval(Common):
 
     run: str | None
     split: Literal["train", "val", "test"]
+    compare: list[str]
     name: str = ""
     tags: list[str] | None = None
     max_skipped_steps: int = 0

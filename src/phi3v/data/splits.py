@@ -63,7 +63,7 @@ def save_splits(splits: Mapping[str, Sequence[str]], path: Path) -> None:
 
 def ids_in(path: Path) -> set[str]:
     """Reads the example ids of all splits in a file of splits."""
-    return {i for ids in _read_splits(path).values() for i in ids}
+    return {i for ids in read_splits(path).values() for i in ids}
 
 
 def load_splits(path: Path, examples: Sequence[Example]) -> dict[str, list[str]]:
@@ -74,7 +74,7 @@ def load_splits(path: Path, examples: Sequence[Example]) -> dict[str, list[str]]
     Raises:
         UserError: When the file is missing or malformed, or names ids that the data lacks.
     """
-    splits = _read_splits(path)
+    splits = read_splits(path)
     known = {example.id for example in examples}
     counts = Counter(i for ids in splits.values() for i in ids)
     twice = [i for i, count in counts.items() if count > 1]
@@ -91,7 +91,12 @@ def load_splits(path: Path, examples: Sequence[Example]) -> dict[str, list[str]]
     return splits
 
 
-def _read_splits(path: Path) -> dict[str, list[str]]:
+def read_splits(path: Path) -> dict[str, list[str]]:
+    """Reads a file of splits, whatever data there are today.
+
+    Raises:
+        UserError: When the file is missing or malformed.
+    """
     try:
         splits = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

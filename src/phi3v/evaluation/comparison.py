@@ -30,6 +30,7 @@ from phi3v.task import Task, direction
 SCHEMA = 1
 _TERMINAL_WIDTH = 80
 _FEW_ROWS = 30
+_MOST_TITLE = 36  # characters of a run's name on the terminal
 
 
 def compare(
@@ -45,6 +46,7 @@ def compare(
     intervals: Intervals | None = None,
     subject: str = SYSTEMS["fine_tuned"],
     split: str = "test",
+    compared: Mapping[str, Metrics] | None = None,
 ) -> dict[str, Any]:
     """Collect one evaluation.
 
@@ -60,6 +62,7 @@ def compare(
         intervals: 95 % intervals of `fine_tuned`.
         subject: what the model in question is called in tables ("Base model").
         split: the split that was measured; it begins the names of the figures.
+        compared: those of other models on the same examples, by what they are called in tables.
 
     Returns:
         What stands in metrics.json: plain values with sorted keys, None for what is not a finite
@@ -92,6 +95,8 @@ def compare(
             "systems": present,
         }
     )
+    if compared:
+        summary["compared"] = _plain(compared)
     return summary
 
 
@@ -118,12 +123,19 @@ def terminal_table(summary: Mapping[str, Any]) -> Table:
         cells = [write_figure(name, values.get(name)) for name in names]
         style = "bold" if system == "fine_tuned" else None
         table.add_row(_row_title(system, summary), *cells, style=style)
+    for title, values in summary.get("compared", {}).items():
+        table.add_row(_short(title), *(write_figure(name, values.get(name)) for name in names))
     return table
 
 
 def _row_title(system: str, summary: Mapping[str, Any]) -> str:
-    title = system_title(system, summary)
+    title = _short(system_title(system, summary))
     return f"  {title}" if system in ("blank", "shuffled") else title
+
+
+def _short(title: str) -> str:
+    """The end of a run's name, which tells it from others."""
+    return title if len(title) <= _MOST_TITLE else f"…{title[1 - _MOST_TITLE :]}"
 
 
 def _columns_that_fit(summary: Mapping[str, Any]) -> list[str]:
@@ -132,10 +144,13 @@ def _columns_that_fit(summary: Mapping[str, Any]) -> list[str]:
     headlines = [name for name in known if name.rsplit("/", 1)[-1] in HEADLINE.values()]
     others = [name for name in known if kind_of(name) and name not in headlines]
     wanted = ["parse_rate", summary["objective"]["name"], *headlines, *others]
-    free = _TERMINAL_WIDTH - 1 - 3 - max(len(_row_title(s, summary)) for s in summary["systems"])
+    compared = summary.get("compared", {})
+    titles = [*(_row_title(name, summary) for name in summary["systems"]), *map(_short, compared)]
+    rows = [*summary["systems"].values(), *compared.values()]
+    free = _TERMINAL_WIDTH - 1 - 3 - max(map(len, titles))
     chosen = []
     for name in dict.fromkeys(wanted):
-        figures = [write_figure(name, values.get(name)) for values in summary["systems"].values()]
+        figures = [write_figure(name, values.get(name)) for values in rows]
         width = 3 + max(map(len, [*_heading(name), *figures]))
         if width <= free:
             free -= width

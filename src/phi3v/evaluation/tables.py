@@ -33,6 +33,10 @@ def comparison_table(summary: Mapping[str, Any], task: Task) -> str:
     rows = [
         _system_row(system, summary, names) for system in SYSTEMS if system in summary["systems"]
     ]
+    rows += [
+        _row("", title, [write_figure(name, values.get(name)) for name in names], names)
+        for title, values in summary.get("compared", {}).items()
+    ]
     return (
         f'<div class="scroll"><table><thead><tr><th></th>{top}</tr><tr><th></th>{heads}</tr>'
         f"</thead><tbody>{''.join(rows)}</tbody></table></div>"
@@ -48,12 +52,15 @@ def _system_row(system: str, summary: Mapping[str, Any], names: Sequence[str]) -
         if intervals.get(name):
             low, high = (write_figure(name, end).removesuffix(" %") for end in intervals[name])
             between = f"<small>{low}–{high}</small>"  # noqa: RUF001
-        cells.append(
-            f"<td{_edge(name, names)}>{write_figure(name, values.get(name))}{between}</td>"
-        )
+        cells.append(f"{write_figure(name, values.get(name))}{between}")
     style = {"fine_tuned": "own", "blank": "control", "shuffled": "control"}.get(system, "")
-    title = escape(system_title(system, summary))
-    return f'<tr class="{style}"><th>{title}</th>{"".join(cells)}</tr>'
+    return _row(style, system_title(system, summary), cells, names)
+
+
+def _row(style: str, title: str, cells: Sequence[str], names: Sequence[str]) -> str:
+    pairs = zip(names, cells, strict=True)
+    written = "".join(f"<td{_edge(name, names)}>{cell}</td>" for name, cell in pairs)
+    return f'<tr class="{style}"><th>{escape(title)}</th>{written}</tr>'
 
 
 def _edge(name: str, names: Sequence[str]) -> str:

@@ -63,6 +63,8 @@ class Checkpoint:
         learning_rate: what to train this model with, by kind of adapter ("lora", "full").
         vision_cache_gib: memory in GiB for the tokens of pictures, which a run uses where nothing
             of the picture side is trained.
+        merge: folders of adapters that a run adds to the weights, in this order, before anything
+            else; `load` leaves them alone.
     """
 
     path: str
@@ -75,6 +77,7 @@ class Checkpoint:
     examples_at_once: dict[str, int] = field(default_factory=dict)
     learning_rate: dict[str, float] = field(default_factory=dict)
     vision_cache_gib: float = 0
+    merge: list[str] = field(default_factory=list)
 
     def load(
         self,

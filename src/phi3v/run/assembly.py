@@ -13,7 +13,7 @@ from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
-from phi3v.adapter import load_adapter
+from phi3v.adapter import load_adapter, merge_into
 from phi3v.adapter.beside import settings_of
 from phi3v.adapter.reading import leaves_base_alone as untouched
 from phi3v.config import instantiate, instantiate_source
@@ -71,10 +71,7 @@ def build(
     source.load(task)  # before the model: mistakes in the data are told first
 
     def load(hollow: bool = False) -> Loaded:
-        model = instantiate(cfg.model)
-        return cast(
-            Loaded, model.load(lambda: texts_of(source, task), hollow=hollow, device=device)
-        )
+        return load_base(cfg.model, lambda: texts_of(source, task), hollow, device)
 
     known = cast(Mapping[str, Any], OmegaConf.to_container(cfg.model, resolve=True))
     loaded = trained_whole(known, run, device) if run and run.model.is_dir() else load(hollow)
@@ -94,6 +91,30 @@ def build(
             " set max_new_tokens=%d", longest, cfg.max_new_tokens, longest,
         )  # fmt: skip
     return Pieces(task, data, loaded, load)
+
+
+def load_base(
+    node: DictConfig | Mapping[str, Any],
+    texts: Callable[[], Iterator[str]],
+    hollow: bool = False,
+    device: torch.device | None = None,
+) -> Loaded:
+    """The model that a group `model` describes, with the adapters that it merges.
+
+    Args:
+        node: The group.
+        texts: What a model that starts from nothing learns its tokenizer on.
+        hollow: Leaves the weights in their files; only where nothing is merged.
+        device: Where weights are read to from their files; the CPU by default.
+
+    Raises:
+        UserError: When the model or an adapter cannot be loaded.
+    """
+    loaded = cast(Loaded, instantiate(node).load(texts, hollow=hollow, device=device))
+    for path in node.get("merge") or ():
+        log.info("merged into the base: %s", path)
+        loaded.model = merge_into(loaded.model, path)
+    return loaded
 
 
 def texts_of(source: Source, task: Task) -> Iterator[str]:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from phi3v.config import instantiate, instantiate_source, save_config
 from phi3v.data import Source
-from phi3v.data.splits import ids_in
+from phi3v.data.splits import ids_in, read_splits
 from phi3v.errors import UserError
 from phi3v.run.assembly import base_of, build, remember_pictures, restore
 from phi3v.run.checks import check_numbers, check_objective, check_processes, make_trainer
@@ -23,6 +23,7 @@ from phi3v.run.environment import environment
 from phi3v.run.numerics import repeatable
 from phi3v.run.quiet import quiet_libraries
 from phi3v.run.scoring import score
+from phi3v.run.side_by_side import Beside, check_examples, compared_runs
 from phi3v.task import Task
 
 log = logging.getLogger(__name__)
@@ -58,12 +59,14 @@ def evaluate(cfg: DictConfig) -> float | None:
     check_processes(cfg)
     trainer = make_trainer(cfg, [])
     check_objective(str(cfg.objective), cast(Task, instantiate(cfg.task)))
+    title, others = compared_runs(cfg, run) if cfg.compare else ("Fine-tuned", [])
+    splits_file = splits_for(cfg, run, words) if run else None
+    if splits_file:  # told before a model is loaded
+        check_examples(others, cfg.split, read_splits(splits_file).get(cfg.split, ()))
     pieces = build(
-        cfg,
-        run=run,
-        splits_file=splits_for(cfg, run, words) if run else None,
-        device=trainer.strategy.root_device,
+        cfg, run=run, splits_file=splits_file, device=trainer.strategy.root_device
     )
+    check_examples(others, cfg.split, (one.id for one in pieces.data.examples.get(cfg.split, ())))
     log.info(pieces.data.summary())
     model = restore(run, pieces.loaded) if run else pieces.loaded.model
     model.eval().to(trainer.strategy.root_device)
@@ -72,11 +75,16 @@ def evaluate(cfg: DictConfig) -> float | None:
         model, pieces.task, pieces.data,
         split=cfg.split, max_new_tokens=cfg.max_new_tokens,
         base=base_of(model, pieces.reload) if run else None,
-        subject="Fine-tuned" if run else "Base model",
+        subject=title if run else "Base model",
         limit=cfg.trainer.limit_test_batches,
+        others=Beside(others, model, pieces, cfg.model.get("vision_cache_gib", 0)).models(),
     )  # fmt: skip
     write_results(here, scored, pieces.task, cfg, f"{cfg.get('name') or 'base'}: {cfg.split}", run)
     lines = {"repeats": repetition(run, scored.summary)} if run and cfg.split == "test" else {}
+    if cfg.split == "test":
+        for other in others:
+            figures_there = {"test": scored.summary["compared"][other.title]}
+            log.info("%s: %s", other.title, repetition(other.run, figures_there))
     show_results(here, scored.summary, lines)
     figures: dict[str, float | None] = scored.summary["systems"]["fine_tuned"]
     return figures.get(cfg.objective.partition("/")[2])

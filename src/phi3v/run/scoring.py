@@ -56,6 +56,7 @@ def score(
     base: Base | None,
     subject: str = "Fine-tuned",
     limit: int | float = 1.0,
+    others: Mapping[str, Callable[[], nn.Module]] | None = None,
 ) -> Scored:
     """Scores a model beside everything that it must be better than.
 
@@ -69,6 +70,8 @@ def score(
         subject: What the model is called in tables.
         limit: Scores only so many batches (int) or this share of them (float), as Lightning's
             limit_test_batches does.
+        others: By the name that it has in tables, what gives another model that answers the same
+            examples; each is asked for when its turn comes.
 
     Raises:
         UserError: When the split is missing or empty, or there is no training split for the
@@ -107,6 +110,10 @@ def score(
     if base is not None:
         with base() as untrained:
             before = measured(told(untrained, "before training", examples, open_picture))
+    compared = {
+        name: measured(told(give(), name, examples, open_picture))
+        for name, give in (others or {}).items()
+    }
     summary = compare(
         task,
         rows={name: len(rows) for name, rows in data.examples.items()} | {split: len(examples)},
@@ -119,6 +126,7 @@ def score(
         intervals=bootstrap(task, train_values, own, truths),
         subject=subject,
         split=split,
+        compared=compared,
     )
     return Scored(summary, _prediction_rows(task, examples, own))
 

@@ -94,7 +94,8 @@ def train(cfg: DictConfig) -> float | None:
     pieces = build(
         cfg,
         splits_file=run.splits if begun.checkpoint else None,
-        hollow=divided and not adapter.reads_weights,
+        # What is added to the weights needs them as well.
+        hollow=divided and not adapter.reads_weights and not cfg.model.get("merge"),
         device=None if divided else trainer.strategy.root_device,
     )
     check_splits(pieces)

@@ -1,0 +1,85 @@
+"""A base with an adapter merged in: what it computes, and how exactly."""
+
+import copy
+import warnings
+
+import pytest
+import torch
+from kinds import SETTINGS
+
+from phi3v.adapter import LoraAdapter, load_adapter, merge_into, save_adapter, trained_state
+from phi3v.errors import UserError
+from phi3v.model import Phi3VForCausalLM
+from phi3v.model.parts import PARTS
+
+PLAIN = {"r": 2, "alpha": 4}
+KINDS = {name: {**PLAIN, "scope": list(PARTS), **words} for name, words in SETTINGS.items()}
+KINDS["whole beside"] = {**PLAIN, "whole": ["projector", "vision"]}
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Trains an adapter a little on a copy of a base; its folder and the model."""
+
+    def save(base, name="run", **settings):
+        model = LoraAdapter(**settings).attach(copy.deepcopy(base))
+        generator = torch.Generator().manual_seed(11)
+        for tensor in trained_state(model).values():
+            tensor.add_(torch.randn(tensor.shape, generator=generator), alpha=0.05)
+        save_adapter(model, tmp_path / name / "adapter")
+        return tmp_path / name, model
+
+    return save
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_it_computes_what_the_adapter_computed(base, saved, logits_of, name):
+    run, model = saved(base, **KINDS[name])
+    names, before = [one for one, _ in base.named_parameters()], logits_of(base)
+    merged = merge_into(base, run)
+    assert isinstance(merged, Phi3VForCausalLM)
+    assert [one for one, _ in merged.named_parameters()] == names
+    assert (logits_of(model) - before).abs().max() > 0.05
+    torch.testing.assert_close(logits_of(merged), logits_of(model), atol=1e-4, rtol=1e-4)
+
+
+def test_in_bfloat16_the_sum_is_taken_in_float32_and_rounded_once(bf16_base, saved):
+    run, model = saved(bf16_base, **PLAIN)
+    before = copy.deepcopy(bf16_base)
+    merged = merge_into(bf16_base, run)
+    assert {parameter.dtype for parameter in merged.parameters()} == {torch.bfloat16}
+    name = "model.layers.0.mlp.down_proj"
+    layer = model.get_submodule(f"base_model.model.{name}")
+    product = layer.lora_B["default"].weight @ layer.lora_A["default"].weight * 2
+    wanted = (before.get_submodule(name).weight.float() + product).bfloat16()
+    assert torch.equal(merged.get_submodule(name).weight, wanted)
+
+
+def test_a_whole_part_comes_back_to_the_type_of_the_base(bf16_base, saved):
+    run, model = saved(bf16_base, **PLAIN, whole=["projector"])
+    merged = merge_into(bf16_base, run)
+    trained = model.get_base_model().model.vision_embed_tokens.glb_GN
+    assert torch.equal(merged.model.vision_embed_tokens.glb_GN, trained.bfloat16())
+
+
+def test_a_second_adapter_on_top_is_loaded_and_merged_as_it_was_trained(base, saved, logits_of):
+    first, _ = saved(base, "first", **PLAIN, use_dora=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # PEFT warns where it thinks of a second time
+        merged = merge_into(copy.deepcopy(base), first)
+        second, model = saved(merged, "second", **PLAIN, scope=["vision"])
+        wanted = logits_of(model)
+        again = load_adapter(merge_into(copy.deepcopy(base), first), second / "adapter")
+    assert torch.equal(logits_of(again), wanted)
+    both = merge_into(merge_into(base, first), second)
+    torch.testing.assert_close(logits_of(both), wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_numbers_that_are_not_finite_and_folders_without_adapter_are_refused(base, saved, tmp_path):
+    with pytest.raises(UserError, match=r"model\.merge=.*no adapter_config\.json in it"):
+        merge_into(base, tmp_path)
+    model = LoraAdapter(**PLAIN).attach(copy.deepcopy(base))
+    next(iter(trained_state(model).values())).fill_(torch.nan)
+    save_adapter(model, tmp_path / "broken")
+    with pytest.raises(UserError, match=r"model\.merge=.*NaN"):
+        merge_into(base, tmp_path / "broken")
