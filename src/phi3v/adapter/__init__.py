@@ -12,7 +12,7 @@ from torch import nn
 from phi3v.adapter.counting import PartCount, trainable_parts
 from phi3v.adapter.folder import add_adapter, load_adapter, save_adapter
 from phi3v.adapter.lora import LoraAdapter
-from phi3v.adapter.merged import merge_into
+from phi3v.adapter.merging import merge_into
 from phi3v.adapter.state import load_trained_state, trained_state
 from phi3v.adapter.whole import FullFineTuning, NoAdapter
 from phi3v.model import Phi3VForCausalLM

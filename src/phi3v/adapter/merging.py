@@ -1,20 +1,26 @@
 """An adapter that becomes part of the weights, and one that no longer needs a changed base.
 
 model = merge(model)                                   # Phi3VForCausalLM with its published names
+model = merge_into(model, "runs/lora_r16/2026-...")    # model.merge: for another adapter on top
 tensors, config = as_plain_lora(model, before, config) # of PiSSA and OLoRA, see there
 """
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 from peft import PeftModel
+from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-from phi3v.adapter.folder import as_phi3v
+from phi3v.adapter.folder import as_phi3v, load_adapter
+from phi3v.adapter.reading import adapter_folder
 from phi3v.errors import UserError
 from phi3v.model import Phi3VForCausalLM
+
+KEY = "model.merge"
 
 
 def merge(model: nn.Module) -> Phi3VForCausalLM:
@@ -36,6 +42,48 @@ def merge(model: nn.Module) -> Phi3VForCausalLM:
     except ValueError as error:  # what "safe" refuses
         raise UserError(f"the adapter cannot be merged: {error}") from error
     return as_phi3v(merged)
+
+
+def merge_into(model: Phi3VForCausalLM, path: str | Path) -> Phi3VForCausalLM:
+    """Make a saved adapter a part of the weights that it was trained on, in place.
+
+    Each sum is taken in float32 and rounded once, to the type that the base is in.
+
+    Args:
+        model: The base of the adapter: with earlier ones merged in, where it was trained so.
+        path: A PEFT folder, or a run that trained an adapter.
+
+    Raises:
+        UserError: When there is no adapter, it does not fit, it holds numbers that are not finite,
+            or the base is kept in four bits.
+    """
+    folder = adapter_folder(path, KEY)
+    if getattr(model, "is_quantized", False):
+        raise UserError(
+            f"{KEY}={folder}: a base in four bits would round the sum; merge without"
+            " model.quantization: phi3v export RUN --merge OUT, then model.path=OUT"
+        )
+    dtype = model.lm_head.weight.dtype
+    adapted = load_adapter(model, folder)
+    assert isinstance(adapted, PeftModel)
+    for layer in adapted.modules():
+        if isinstance(layer, LoraLayer):
+            _merge_layer(layer, folder)
+    base = as_phi3v(adapted.unload())
+    for parameter in base.parameters():  # parts that were trained whole are in float32
+        parameter.data = parameter.data.to(dtype)
+    return base
+
+
+def _merge_layer(layer: LoraLayer, folder: Path) -> None:
+    linear = cast(nn.Linear, layer.get_base_layer())
+    dtype = linear.weight.dtype
+    linear.weight.data = linear.weight.data.float()
+    try:
+        layer.merge(safe_merge=True)
+    except ValueError as error:
+        raise UserError(f"{KEY}={folder}: {error}") from error
+    linear.weight.data = linear.weight.data.to(dtype)
 
 
 def takes_from_base(config: Mapping[str, Any]) -> bool:

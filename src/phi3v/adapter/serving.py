@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from phi3v.adapter.folder import CONFIG, WEIGHTS
+from phi3v.adapter.reading import CONFIG, WEIGHTS
 from phi3v.errors import UserError
 from phi3v.model.parts import part_of
 

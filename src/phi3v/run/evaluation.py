@@ -63,9 +63,7 @@ def evaluate(cfg: DictConfig) -> float | None:
     splits_file = splits_for(cfg, run, words) if run else None
     if splits_file:  # told before a model is loaded
         check_examples(others, cfg.split, read_splits(splits_file).get(cfg.split, ()))
-    pieces = build(
-        cfg, run=run, splits_file=splits_file, device=trainer.strategy.root_device
-    )
+    pieces = build(cfg, run=run, splits_file=splits_file, device=trainer.strategy.root_device)
     check_examples(others, cfg.split, (one.id for one in pieces.data.examples.get(cfg.split, ())))
     log.info(pieces.data.summary())
     model = restore(run, pieces.loaded) if run else pieces.loaded.model

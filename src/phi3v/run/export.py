@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from phi3v.adapter import load_adapter
-from phi3v.adapter.folder import WEIGHTS, adapter_tensors
 from phi3v.adapter.lora import wrap
 from phi3v.adapter.merging import as_plain_lora, merge, takes_from_base
+from phi3v.adapter.reading import WEIGHTS, adapter_tensors
 from phi3v.adapter.serving import read_adapter_config, reasons_against, write_servable
 from phi3v.errors import UserError
 from phi3v.model import Checkpoint, Phi3VForCausalLM, Phi3VProcessor
@@ -28,7 +28,7 @@ from phi3v.run.numerics import repeatable
 from phi3v.run.placing import check_free, placed
 from phi3v.run.probing import Distance, Probe, distance
 from phi3v.run.recorded import Recorded
-from phi3v.run.trained import load_base, load_trained
+from phi3v.run.trained import base_of_run, load_trained
 
 Say = Callable[[str], None]
 # An adapter whose parts nearly cancel loses digits in float32 by itself; whether a difference is
@@ -214,7 +214,7 @@ def _write_plain_lora(
     for precision in _PRECISIONS:
         own = load_trained(recorded, **_SETTINGS)
         wanted = probe.logits(_as(own.model, precision), own.loaded.processor)
-        loaded = load_base(recorded, **_SETTINGS)
+        loaded = base_of_run(recorded, **_SETTINGS)
         model = load_adapter(loaded.model, draft)
         gap = distance(wanted, probe.logits(_as(model, precision), loaded.processor))
         what = f"{config['init_lora_weights']} as plain LoRA of rank {plain['r']}"
@@ -229,7 +229,7 @@ def _with_start(recorded: Recorded) -> tuple[dict[str, Tensor], dict[str, Tensor
     """An adapter's tensors after and before training."""
     folder = recorded.directory.adapter
     repeatable(recorded.config["seed"])
-    loaded = load_base(recorded, **_SETTINGS)
+    loaded = base_of_run(recorded, **_SETTINGS)
     model = wrap(loaded.model, PeftConfig.from_pretrained(str(folder)))
     start = {name: tensor.clone() for name, tensor in adapter_tensors(model).items()}
     load_adapter(model, folder)

@@ -11,11 +11,11 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from phi3v.config import instantiate, instantiate_source
+from phi3v.config import instantiate_source
 from phi3v.data import Source
 from phi3v.errors import UserError
 from phi3v.model import Loaded
-from phi3v.run.assembly import restore, texts_of, trained_whole
+from phi3v.run.assembly import load_base, restore, texts_of, trained_whole
 from phi3v.run.numerics import repeatable
 from phi3v.run.recorded import Recorded
 
@@ -45,11 +45,11 @@ def load_trained(recorded: Recorded, **settings: Any) -> Trained:
     """
     # As an evaluation does: some adapters start from a random decomposition of the base.
     repeatable(recorded.config["seed"])
-    loaded = load_base(recorded, **settings)
+    loaded = base_of_run(recorded, **settings)
     return Trained(loaded, restore(recorded.directory, loaded))
 
 
-def load_base(recorded: Recorded, **settings: Any) -> Loaded:
+def base_of_run(recorded: Recorded, **settings: Any) -> Loaded:
     """Load what a run's adapter belongs on; of a run that trained whole weights, its own model."""
     config = recorded.config
     node = {**config["model"], **settings}
@@ -60,7 +60,7 @@ def load_base(recorded: Recorded, **settings: Any) -> Loaded:
         source = cast(Source, instantiate_source(config["data"]))
         return texts_of(source, recorded.task)
 
-    return cast(Loaded, instantiate(node).load(texts))
+    return load_base(node, texts)
 
 
 def device_named(name: str | None) -> torch.device:
