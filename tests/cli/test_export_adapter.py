@@ -120,3 +120,13 @@ def test_a_torn_adapter_is_one_line(phi3v, tmp_path, torn):
         assert ended.status == 2
         assert "cannot be read" in ended.err
         assert ended.err.count("\n") == 1
+
+
+def test_an_adapter_on_top_of_others_is_not_put_on_the_bare_base(phi3v, tmp_path):
+    first = make_run(tmp_path / "first", "adapter.r=2")
+    run = make_run(tmp_path / "run", "adapter.r=2", f"model.merge=[{first}]")
+    ended = phi3v("export", run, "--adapter", tmp_path / "out")
+    assert ended.status == 2
+    assert "stands on a base with other adapters merged in" in ended.err
+    assert f"--merge {tmp_path / 'out'}" in ended.err
+    assert not (tmp_path / "out").exists()

@@ -13,6 +13,7 @@ from peft import PeftModel
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoProcessor
 
+from phi3v.adapter import load_adapter
 from phi3v.model import Checkpoint
 from phi3v.run.recorded import read_run
 
@@ -26,6 +27,7 @@ KINDS = {
     "pissa by steps": ["adapter.r=4", "adapter.init=pissa_niter_2"],
     "olora": ["adapter.r=4", "adapter.alpha=8", "adapter.init=olora"],
     "biases": ["adapter.r=2", "adapter.bias=lora_only", "adapter.scope=[projector,vision]"],
+    "projector whole": ["adapter.r=2", "adapter.whole=[projector]"],
     "language head": ["adapter.r=2", "adapter.targets.decoder=[lm_head]"],
     "full": ["adapter=full", "adapter.scope=[decoder,projector,vision]"],
 }
@@ -307,3 +309,21 @@ def test_an_exported_model_predicts_what_the_run_does(phi3v, lora_run, pictures,
             shared[row["picture"]].append((row["prediction"], row["parsed"]))
     assert len(shared) == 3
     assert all(first == second for first, second in shared.values())
+
+
+def test_a_run_on_four_bits_is_merged_with_the_base_that_it_was_trained_on(
+    phi3v, tmp_path, pictures
+):
+    run = make_run(tmp_path / "run", "adapter.r=4", "model.quantization=nf4")
+    task = read_run(run).task
+    base = Checkpoint(str(TINY), quantization="nf4").load()
+    processor = base.processor
+    wanted = logits(load_adapter(base.model, run / "adapter"), processor, pictures[0], task)
+    ended = export(phi3v, run, tmp_path / "out")
+    merged = Checkpoint(str(tmp_path / "out")).load()
+    found = logits(merged.model, merged.processor, pictures[0], task)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-3)
+    whole = load_adapter(Checkpoint(str(TINY)).load().model, run / "adapter")
+    assert (logits(whole, processor, pictures[0], task) - wanted).abs().max() > 0.01
+    assert "the base is as it was trained on: rounded to nf4" in ended.out
+    assert "quantization_config" not in json.loads((tmp_path / "out" / "config.json").read_text())

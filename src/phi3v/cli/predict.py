@@ -192,7 +192,7 @@ def _model_of_run(recorded: Recorded, name: str | None) -> "tuple[nn.Module, Phi
     if device.type == "cpu" and recorded.config["model"]["attn_implementation"] == FLASH:
         print(f"{FLASH} needs a GPU: attention is computed by sdpa here", file=sys.stderr)
         settings["attn_implementation"] = "sdpa"
-    trained = load_trained(recorded, **settings)
+    trained = load_trained(recorded, settings)
     model = trained.model.eval().to(device)
     remember_pictures(model, recorded.config["model"].get("vision_cache_gib", 0))
     return model, trained.loaded.processor

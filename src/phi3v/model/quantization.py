@@ -15,6 +15,7 @@ import torch
 from transformers import BitsAndBytesConfig
 
 from phi3v.errors import UserError
+from phi3v.model.loading import Loaded, quiet
 
 QUANTIZATIONS = ("nf4",)
 # Pictures and the last word are small and feel rounding most.
@@ -53,3 +54,14 @@ def bitsandbytes_config(dtype: torch.dtype) -> BitsAndBytesConfig:
         "llm_int8_skip_modules": _WHOLE,
     }
     return BitsAndBytesConfig(**options)
+
+
+def dequantised(loaded: Loaded) -> Loaded:
+    """The same with its four-bit weights as the numbers that they stand for, in place.
+
+    It computes as the base did that an adapter was trained on, not as the checkpoint does.
+    """
+    if getattr(loaded.model, "is_quantized", False):
+        with quiet():
+            loaded.model.dequantize(loaded.model.lm_head.weight.dtype)
+    return loaded

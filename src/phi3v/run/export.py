@@ -84,11 +84,14 @@ def _without_adapter(
 ) -> tuple[Phi3VForCausalLM, Phi3VProcessor, list[str]]:
     """The run's model without an adapter in float32, and what was measured."""
     if recorded.trained_whole:
-        trained = load_trained(recorded, **_SETTINGS)
+        trained = load_trained(recorded, _SETTINGS)
         say("the run trained whole weights: there is no adapter to merge")
         merged = merge(_as(trained.model, torch.float32, device))
         return merged, trained.loaded.processor, []
     notes = []
+    if kind := recorded.config["model"].get("quantization"):
+        notes.append(f"the base is as it was trained on: rounded to {kind}")
+        say(notes[-1])
     for precision in _PRECISIONS:
         merged, processor, gap = _merged_in(precision, recorded, probe, device)
         notes.append(f"merged against adapter, {_name(precision)}: {_told(gap)}")
@@ -107,7 +110,7 @@ def _merged_in(
     precision: torch.dtype, recorded: Recorded, probe: Probe, device: torch.device
 ) -> tuple[Phi3VForCausalLM, Phi3VProcessor, Distance]:
     """The run's model without its adapter, and how far merging moved the logits."""
-    trained = load_trained(recorded, **_SETTINGS)
+    trained = load_trained(recorded, _SETTINGS, whole=True)
     model, processor = _as(trained.model, precision, device), trained.loaded.processor
     before = probe.logits(model, processor)
     merged = merge(model)
@@ -174,6 +177,11 @@ def export_adapter(recorded: Recorded, out: Path, *, say: Say) -> None:
     if recorded.trained_whole:
         raise UserError(f"the run trained whole weights and has no adapter; {instead}")
     folder = recorded.directory.adapter
+    if recorded.config["model"].get("merge"):
+        raise UserError(
+            f"{folder}: it stands on a base with other adapters merged in, and engines would put it"
+            f" on the bare one; {instead}"
+        )
     if reasons := reasons_against(folder):
         raise UserError(f"{folder}: {'; '.join(reasons)}; {instead}")
     config = read_adapter_config(folder)
@@ -212,9 +220,9 @@ def _write_plain_lora(
     write_servable(draft, tensors, {**plain, "base_model_name_or_path": base})
     notes = []
     for precision in _PRECISIONS:
-        own = load_trained(recorded, **_SETTINGS)
+        own = load_trained(recorded, _SETTINGS)
         wanted = probe.logits(_as(own.model, precision), own.loaded.processor)
-        loaded = base_of_run(recorded, **_SETTINGS)
+        loaded = base_of_run(recorded, _SETTINGS)
         model = load_adapter(loaded.model, draft)
         gap = distance(wanted, probe.logits(_as(model, precision), loaded.processor))
         what = f"{config['init_lora_weights']} as plain LoRA of rank {plain['r']}"
@@ -229,7 +237,7 @@ def _with_start(recorded: Recorded) -> tuple[dict[str, Tensor], dict[str, Tensor
     """An adapter's tensors after and before training."""
     folder = recorded.directory.adapter
     repeatable(recorded.config["seed"])
-    loaded = base_of_run(recorded, **_SETTINGS)
+    loaded = base_of_run(recorded, _SETTINGS)
     model = wrap(loaded.model, PeftConfig.from_pretrained(str(folder)))
     start = {name: tensor.clone() for name, tensor in adapter_tensors(model).items()}
     load_adapter(model, folder)

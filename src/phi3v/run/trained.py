@@ -4,7 +4,7 @@ trained = load_trained(read_run("runs/lora_r16/..."))
 trained.model, trained.loaded.processor
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -15,6 +15,7 @@ from phi3v.config import instantiate_source
 from phi3v.data import Source
 from phi3v.errors import UserError
 from phi3v.model import Loaded
+from phi3v.model.quantization import dequantised
 from phi3v.run.assembly import load_base, restore, texts_of, trained_whole
 from phi3v.run.numerics import repeatable
 from phi3v.run.recorded import Recorded
@@ -33,26 +34,31 @@ class Trained:
     model: nn.Module
 
 
-def load_trained(recorded: Recorded, **settings: Any) -> Trained:
+def load_trained(
+    recorded: Recorded, settings: Mapping[str, Any] | None = None, whole: bool = False
+) -> Trained:
     """Build a run's model as its evaluation does.
 
     Args:
         recorded: The run.
         settings: Values for the group `model` in the place of the run's own.
+        whole: Takes a base in four bits as the numbers that those stand for.
 
     Raises:
         UserError: When the base or what was trained cannot be loaded.
     """
     # As an evaluation does: some adapters start from a random decomposition of the base.
     repeatable(recorded.config["seed"])
-    loaded = base_of_run(recorded, **settings)
+    loaded = base_of_run(recorded, settings)
+    if whole:
+        loaded = dequantised(loaded)
     return Trained(loaded, restore(recorded.directory, loaded))
 
 
-def base_of_run(recorded: Recorded, **settings: Any) -> Loaded:
+def base_of_run(recorded: Recorded, settings: Mapping[str, Any] | None = None) -> Loaded:
     """Load what a run's adapter belongs on; of a run that trained whole weights, its own model."""
     config = recorded.config
-    node = {**config["model"], **settings}
+    node = {**config["model"], **(settings or {})}
     if recorded.trained_whole:
         return trained_whole(node, recorded.directory)
 
