@@ -92,6 +92,7 @@ class FineTuning(LightningModule):
         self.non_finite = NonFiniteSteps(max_skipped_steps)
         self.weights = weights
         self.predictions: list[Prediction] = []
+        self._validated = (0.0, 0)  # the summed loss of a validation and its tokens, on this rank
         # Of the step that is being gathered, on this rank.
         self._ids: list[str] = []
         self.sums = StepSums(self.model)
@@ -192,13 +193,13 @@ class FineTuning(LightningModule):
         """Forget what an earlier validation or the sanity check left."""
         self.metrics.reset()
         self.predictions = []
+        self._validated = (0.0, 0)
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Score the true answers, then let the model write its own."""
         total, count = supervised_loss(self.model, batch)
-        # Weighted by tokens, the epoch's value is the mean over all of them.
-        mean = total / max(count, 1)
-        self.log("val/loss", mean, on_epoch=True, batch_size=count, sync_dist=True)
+        loss, tokens = self._validated
+        self._validated = (loss + float(total), tokens + count)
         texts = generate_answers(self.model, self.processor, batch, self.max_new_tokens)
         ids, truths = batch["ids"], batch["truths"]
         self.metrics.update(ids, texts, truths)
@@ -208,9 +209,16 @@ class FineTuning(LightningModule):
         ]
 
     def on_validation_epoch_end(self) -> None:
-        """Log the metrics of the generated answers as val/parse_rate, val/<field>/<metric>."""
+        """Log val/loss, the mean over all ranks' tokens, and what the answers are measured by.
+
+        Those are val/parse_rate and val/<field>/<metric>. Lightning's own mean over ranks would cut
+        their mean number of tokens to a whole one.
+        """
+        sums = torch.tensor(self._validated, device=self.device)
+        together: Any = self.trainer.strategy.reduce(sums, reduce_op="sum")
+        loss, tokens = together.tolist()
         values = {f"val/{name}": value for name, value in self.metrics.compute().items()}
-        self.log_dict(values)
+        self.log_dict({"val/loss": loss / max(tokens, 1), **values})
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Build the optimizer, and the schedule over the steps that the trainer will take."""
