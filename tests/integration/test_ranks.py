@@ -1,6 +1,7 @@
 """Two processes on the CPU, started as a user starts them, train what one process trains."""
 
 import csv
+import json
 import shutil
 import signal
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from .conftest import ROOT, read_until, running
+from .conftest import ROOT, Finished, read_until, running
 
 pytestmark = pytest.mark.slow
 
@@ -47,7 +48,7 @@ def test_the_same_training_wherever_it_runs(alone, program, words) -> None:
     done = program("train.py", *WORDS, *words, fresh=words in (DDP, FSDP))
     assert done.status == 0, done.err[-3000:]
     assert_same(done.run, alone.run)
-    assert done.metrics["rows"] == alone.metrics["rows"]
+    assert_same_scores(done, alone)
 
 
 @pytest.fixture(scope="module", params=[DDP, FSDP], ids=["from ddp", "from fsdp"])
@@ -72,6 +73,7 @@ def test_a_training_goes_on_somewhere_else(begun, alone, program, tmp_path, word
     assert done.status == 0, done.err[-3000:]
     assert "going on after step" in done.out
     assert_same(run, alone.run)
+    assert_same_scores(done, alone)
 
 
 def assert_same(run: Path, other: Path) -> None:
@@ -83,6 +85,52 @@ def assert_same(run: Path, other: Path) -> None:
     assert weights.keys() == own.keys()
     for name, tensor in weights.items():
         torch.testing.assert_close(own[name], tensor, atol=1e-5, rtol=0)
+
+
+def assert_same_scores(done: Finished, alone: Finished) -> None:
+    """The same texts, and so the same figures; the loss is a sum in another order."""
+    one, other = ((each.run / "predictions.jsonl").read_text() for each in (alone, done))
+    assert other == one
+    before, now = ({**each.metrics, "metrics": None} for each in (alone, done))
+    assert now == before
+    figures = {name: value for name, value in alone.metrics["metrics"].items() if value is not None}
+    assert len({json.loads(line)["prediction"] for line in one.splitlines()}) > 1
+    assert figures["val/loss"] > 0
+    for name, value in figures.items():
+        assert done.metrics["metrics"][name] == pytest.approx(value, rel=1e-5), name
+
+
+@pytest.mark.parametrize("words", [DDP, FSDP], ids=["ddp", "fsdp"])
+def test_a_run_is_evaluated_on_several_processes(alone, program, words) -> None:
+    done = program("eval.py", f"run={alone.run}", *words, fresh=True)
+    assert done.status == 0, done.err[-3000:]
+    assert "the run's test figures, exactly" in done.out
+    assert [one.name for one in done.run.parent.iterdir()].count(done.run.name) == 1
+    one, other = ((each.run / "predictions.jsonl").read_text() for each in (alone, done))
+    assert other == one
+    assert done.metrics["systems"] == alone.metrics["systems"]
+
+
+def test_an_evaluation_does_not_wait_for_nodes_that_nobody_started(alone, program) -> None:
+    done = program("eval.py", f"run={alone.run}", "trainer.num_nodes=2", "batch_size=8")
+    assert done.status == 2
+    assert "trainer.num_nodes=2: this is one process on one node" in done.err
+
+
+def test_a_whole_model_is_trained_divided_and_kept_whole(program) -> None:
+    words = ("experiment=full", "data.rows=61", "trainer.max_epochs=1", "max_new_tokens=24")
+    alone, divided = program("train.py", *words), program("train.py", *words, *FSDP, fresh=True)
+    assert divided.status == 0, divided.err[-3000:]
+    assert_same_scores(divided, alone)
+    weights, own = (
+        load_file(each.run / "model" / "model.safetensors") for each in (alone, divided)
+    )
+    assert weights.keys() == own.keys()
+    for name, tensor in weights.items():
+        torch.testing.assert_close(own[name], tensor, atol=1e-5, rtol=0)
+    again = program("eval.py", f"run={divided.run}", fresh=True)  # divided as it was trained
+    assert again.status == 0, again.err[-3000:]
+    assert "the run's test figures, exactly" in again.out
 
 
 def test_an_error_that_all_ranks_meet_ends_all_of_them(program) -> None:

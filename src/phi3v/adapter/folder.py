@@ -11,18 +11,17 @@ safetensors; the processor's files are the caller's to add).
 
 import copy
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from peft import PeftConfig, PeftModel
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
-from phi3v.adapter.beside import whole_weights
 from phi3v.adapter.lora import quiet_wrapping, wrap
 from phi3v.adapter.reading import (
     CONFIG,
     WEIGHTS,
-    adapter_tensors,
     fill,
     leaves_base_alone,
     read_adapter,
@@ -30,21 +29,35 @@ from phi3v.adapter.reading import (
 from phi3v.adapter.state import check_same_tensors
 from phi3v.errors import UserError
 from phi3v.model import Phi3VForCausalLM
+from phi3v.model.divided import whole
 from phi3v.model.loading import quiet
 
 MODEL_WEIGHTS = "model.safetensors"
 
 
-def save_adapter(model: nn.Module, folder: str | Path) -> None:
-    """Write what was trained: a PEFT folder for a LoRA, a model folder otherwise."""
+def save_adapter(model: nn.Module, folder: str | Path, writes: bool = True) -> None:
+    """Write what was trained: a PEFT folder for a LoRA, a model folder otherwise.
+
+    Args:
+        model: What was trained. Where it is divided over processes, all of them have to call this.
+        folder: Where it is written.
+        writes: False for a process that only helps to put a divided model together.
+    """
     folder = Path(folder)
+    own: Mapping[str, Tensor] = (
+        {**adapter_tensors(model), **whole_weights(model)}
+        if isinstance(model, PeftModel)
+        else model.state_dict()
+    )
+    state = {key: tensor for key, tensor in _whole_tensors(own) if writes}
+    if not writes:
+        return
     folder.mkdir(parents=True, exist_ok=True)
     if not isinstance(model, PeftModel):
         with quiet():
-            as_phi3v(model).save_pretrained(folder, max_shard_size="5GB")
+            as_phi3v(model).save_pretrained(folder, state_dict=state, max_shard_size="5GB")
         return
-    tensors = {**adapter_tensors(model), **whole_weights(model)}
-    tensors = {key: tensor.detach().contiguous() for key, tensor in tensors.items()}
+    tensors = {key: tensor.detach().contiguous() for key, tensor in state.items()}
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     config = copy.deepcopy(model.peft_config["default"])
     config.inference_mode = True
@@ -94,6 +107,13 @@ def add_adapter(model: PeftModel, folder: str | Path, name: str) -> None:
         model.add_adapter(name, config)
     fill(model, weights, f"the weights in {folder}", name)
     model.set_adapter(name, inference_mode=True)
+
+
+def _whole_tensors(state: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """Each tensor as it is, or put together one at a time and brought to the CPU's memory."""
+    for key, tensor in state.items():
+        together = whole(tensor)
+        yield key, tensor if together is tensor else together.cpu()
 
 
 def _check_same_settings(here: PeftConfig, there: PeftConfig, folder: Path) -> None:

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from omegaconf.basecontainer import BaseContainer
 
 import phi3v
-from phi3v.config.launchers import launched_job
+from phi3v.config.launchers import launched_job, launched_processes
 from phi3v.config.sweeps import job_folder
 from phi3v.errors import UserError
 from phi3v.task import direction
@@ -30,6 +30,7 @@ def register() -> None:
         ("accumulation", accumulation),
         ("repository", repository),
         ("launched_job", lambda otherwise: launched_job() or otherwise),
+        ("launched_together", launched_together),
         ("is_launched", lambda: launched_job() is not None),
         ("job_folder", folder_of_job),
         ("optuna_direction", lambda objective: f"{direction(objective)}imize"),
@@ -46,6 +47,11 @@ def experiment(otherwise: str, *, _root_: BaseContainer) -> str:
     inside = OmegaConf.select(_root_, "hydra.runtime.choices")
     choices = inside if inside is not None else HydraConfig.get().runtime.choices
     return str(choices.get("experiment") or otherwise)
+
+
+def launched_together(otherwise: str) -> str:
+    """A name that several launched processes share; a process by itself may have any."""
+    return (launched_processes() > 1 and launched_job()) or otherwise
 
 
 def folder_of_job(sweep: str, number: int, *, _root_: BaseContainer) -> str:

@@ -118,6 +118,10 @@ class Checkpoint:
             with torch.device("meta"):
                 weights.check(Phi3VForCausalLM._from_config(copy.deepcopy(config), dtype=dtype))
             loaded = Loaded(self._model(folder, config, dtype, device), processor)
+        # Adapters write down what they were trained on: a hub id, not where its files lie here.
+        here = Path(self.path).expanduser().is_dir()
+        name = str(folder) if here else self.path
+        loaded.model.name_or_path = loaded.model.config.name_or_path = name
         return ready(loaded, self.gradient_checkpointing)
 
     def _fetched(self, files: list[str]) -> Path:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import lightning
 import torch
 from omegaconf import DictConfig, OmegaConf
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
-from phi3v.adapter import load_adapter, merge_into
+from phi3v.adapter import Adapter, load_adapter, merge_into
 from phi3v.adapter.beside import settings_of
 from phi3v.adapter.reading import leaves_base_alone as untouched
 from phi3v.config import instantiate, instantiate_source
@@ -21,9 +22,11 @@ from phi3v.data import ImageTextDataModule, LoadedOnce, Source
 from phi3v.errors import UserError
 from phi3v.model import Checkpoint, Loaded
 from phi3v.model.memory import PictureMemory
+from phi3v.run.answering import Base
 from phi3v.run.directory import RunDirectory
-from phi3v.run.scoring import Base
+from phi3v.run.ranks import place
 from phi3v.task import Task
+from phi3v.training import ShardedStrategy
 from phi3v.training.loss import base_of as model_inside
 
 log = logging.getLogger(__name__)
@@ -37,13 +40,13 @@ class Pieces:
         task: What is asked and answered.
         data: Loaded, divided and checked.
         loaded: The base with its processor.
-        reload: Loads the base once more, untouched by training.
+        reload: Loads the base once more, untouched by training, hollow (True) or not.
     """
 
     task: Task
     data: ImageTextDataModule
     loaded: Loaded
-    reload: Callable[[], Loaded]
+    reload: Callable[[bool], Loaded]
 
 
 def build(
@@ -71,10 +74,13 @@ def build(
     source.load(task)  # before the model: mistakes in the data are told first
 
     def load(hollow: bool = False) -> Loaded:
+        # What is added to the weights needs them as well.
+        hollow = hollow and not cfg.model.get("merge")
         return load_base(cfg.model, lambda: texts_of(source, task), hollow, device)
 
     known = cast(Mapping[str, Any], OmegaConf.to_container(cfg.model, resolve=True))
-    loaded = trained_whole(known, run, device) if run and run.model.is_dir() else load(hollow)
+    whole = run is not None and run.model.is_dir()
+    loaded = trained_whole(known, run, device, hollow) if run and whole else load(hollow)
     context = int(loaded.model.config.max_position_embeddings)
     if cfg.data.max_length > context:
         raise UserError(
@@ -91,6 +97,19 @@ def build(
             " set max_new_tokens=%d", longest, cfg.max_new_tokens, longest,
         )  # fmt: skip
     return Pieces(task, data, loaded, load)
+
+
+def adapter_of(cfg: DictConfig, starts: bool) -> Adapter:
+    """The adapter that a run trains.
+
+    Args:
+        cfg: Its configuration.
+        starts: Where its weights come from a checkpoint, the folder that it began with may be gone.
+    """
+    begins_elsewhere = cfg.adapter.get("init_from") and not starts
+    return cast(
+        Adapter, instantiate(cfg.adapter, **({"init_from": None} if begins_elsewhere else {}))
+    )
 
 
 def load_base(
@@ -125,12 +144,15 @@ def texts_of(source: Source, task: Task) -> Iterator[str]:
 
 
 def trained_whole(
-    known: Mapping[str, Any], run: RunDirectory, device: torch.device | None = None
+    known: Mapping[str, Any],
+    run: RunDirectory,
+    device: torch.device | None = None,
+    hollow: bool = False,
 ) -> Loaded:
     """The model of a run that trained whole weights, with the settings of its group `model`."""
     same = ("num_crops", "dtype", "attn_implementation")
     settings = {name: known[name] for name in same if name in known}
-    return Checkpoint(path=str(run.model), **settings).load(device=device)
+    return Checkpoint(path=str(run.model), **settings).load(hollow=hollow, device=device)
 
 
 def restore(run: RunDirectory, loaded: Loaded) -> nn.Module:
@@ -158,12 +180,16 @@ def leaves_base_alone(model: nn.Module) -> bool:
     return isinstance(model, PeftModel) and untouched(settings_of(model))
 
 
-def base_of(model: nn.Module, reload: Callable[[], Loaded]) -> Base:
+def base_of(model: nn.Module, fresh: Callable[[], nn.Module]) -> Base:
     """What gives the model as it was before training.
 
     An adapter is switched off for the while. Where that does not bring the base back, because whole
     weights or biases were trained or the adapter took its start out of the weights, the base is
     loaded again.
+
+    Args:
+        model: What was trained; divided or not.
+        fresh: Loads the base again, to where the model is.
     """
 
     @contextmanager
@@ -173,10 +199,16 @@ def base_of(model: nn.Module, reload: Callable[[], Loaded]) -> Base:
 
     @contextmanager
     def loaded_again() -> Iterator[nn.Module]:
-        fresh: nn.Module = reload().model
-        yield fresh.to(next(model.parameters()).device)
+        yield fresh()
 
     def enter() -> AbstractContextManager[nn.Module]:
         return without_adapter() if leaves_base_alone(model) else loaded_again()
 
     return enter
+
+
+def base_again(pieces: Pieces, trainer: lightning.Trainer) -> nn.Module:
+    """The base once more, untouched by training, to where a trainer's model is."""
+    divided = isinstance(trainer.strategy, ShardedStrategy)
+    loaded = pieces.reload(divided)
+    return place(loaded.model, loaded.weights, trainer)

@@ -59,6 +59,19 @@ def check_processes(cfg: DictConfig) -> None:
         )
 
 
+def check_nodes(cfg: DictConfig) -> None:
+    """Refuses to wait for other nodes where nobody has started anything on them.
+
+    Raises:
+        UserError: When an evaluation is for several nodes and was started by hand.
+    """
+    if cfg.trainer.num_nodes > 1 and launched_processes() == 1:
+        raise UserError(
+            f"trainer.num_nodes={cfg.trainer.num_nodes}: this is one process on one node; give "
+            "trainer.num_nodes=1 and what fits there, or start it with torchrun or srun"
+        )
+
+
 def check_numbers(cfg: DictConfig) -> None:
     """Refuses numbers that would only fail after minutes.
 

@@ -12,19 +12,37 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from phi3v.config import instantiate, instantiate_source, save_config
+from phi3v.config.launchers import is_first_process
 from phi3v.data import Source
 from phi3v.data.splits import ids_in, read_splits
 from phi3v.errors import UserError
-from phi3v.run.assembly import base_of, build, remember_pictures, restore
-from phi3v.run.checks import check_numbers, check_objective, check_processes, make_trainer
+from phi3v.run.answering import answer
+from phi3v.run.assembly import (
+    adapter_of,
+    base_again,
+    base_of,
+    build,
+    remember_pictures,
+    restore,
+)
+from phi3v.run.checks import (
+    check_nodes,
+    check_numbers,
+    check_objective,
+    check_processes,
+    make_trainer,
+)
 from phi3v.run.directory import RunDirectory
 from phi3v.run.ending import show_results, write_results
 from phi3v.run.environment import environment
 from phi3v.run.numerics import repeatable
 from phi3v.run.quiet import quiet_libraries
+from phi3v.run.ranks import begin, ending_together, leave, place
 from phi3v.run.scoring import score
 from phi3v.run.side_by_side import Beside, check_examples, compared_runs
 from phi3v.task import Task
+from phi3v.training import ShardedStrategy
+from phi3v.training.sharding import is_sharded
 
 log = logging.getLogger(__name__)
 
@@ -41,15 +59,17 @@ def evaluate(cfg: DictConfig) -> float | None:
     Results go to a directory of their own; the run's stay as they are.
 
     Returns:
-        The value of the objective on the split that was scored.
+        The value of the objective on the split that was scored, on the first process; None on the
+        others.
     """
     here = RunDirectory(Path(cfg.paths.run))
     run = RunDirectory(cfg.run) if cfg.run else None
     quiet_libraries()
     check_numbers(cfg)
     repeatable(cfg.seed)
-    save_config(cfg, here.path)
-    here.write_environment(environment(cfg.seed))
+    if is_first_process():
+        save_config(cfg, here.path)
+        here.write_environment(environment(cfg.seed))
 
     words = HydraConfig.get().overrides.task
     if run and any(word.lstrip("+~").startswith("adapter") for word in words):
@@ -57,26 +77,47 @@ def evaluate(cfg: DictConfig) -> float | None:
     if not run and any(word.lstrip("+~").startswith("adapter") for word in words):
         raise UserError("adapter: a bare base has none; leave the word out, or give run=...")
     check_processes(cfg)
+    check_nodes(cfg)
     trainer = make_trainer(cfg, [])
     check_objective(str(cfg.objective), cast(Task, instantiate(cfg.task)))
+    divided = isinstance(trainer.strategy, ShardedStrategy)
+    if divided and cfg.compare:
+        raise UserError("compare: adapters are changed on a whole model; use another trainer")
     title, others = compared_runs(cfg, run) if cfg.compare else ("Fine-tuned", [])
     splits_file = splits_for(cfg, run, words) if run else None
     if splits_file:  # told before a model is loaded
         check_examples(others, cfg.split, read_splits(splits_file).get(cfg.split, ()))
-    pieces = build(cfg, run=run, splits_file=splits_file, device=trainer.strategy.root_device)
+    pieces = build(
+        cfg,
+        run=run,
+        splits_file=splits_file,
+        # An adapter that takes its start out of the weights does so again when it is loaded.
+        hollow=divided and not adapter_of(cfg, starts=False).reads_weights,
+        device=None if divided else trainer.strategy.root_device,
+    )
     check_examples(others, cfg.split, (one.id for one in pieces.data.examples.get(cfg.split, ())))
     log.info(pieces.data.summary())
     model = restore(run, pieces.loaded) if run else pieces.loaded.model
-    model.eval().to(trainer.strategy.root_device)
-    remember_pictures(model, cfg.model.get("vision_cache_gib", 0))
-    scored = score(
-        model, pieces.task, pieces.data,
-        split=cfg.split, max_new_tokens=cfg.max_new_tokens,
-        base=base_of(model, pieces.reload) if run else None,
-        subject=title if run else "Base model",
-        limit=cfg.trainer.limit_test_batches,
-        others=Beside(others, model, pieces, cfg.model.get("vision_cache_gib", 0)).models(),
-    )  # fmt: skip
+    begin(trainer)
+    with ending_together(trainer):
+        place(model.eval(), pieces.loaded.weights, trainer)
+        gib = cfg.model.get("vision_cache_gib", 0)
+        if not is_sharded(model):  # all processes of a divided model have to look at the same time
+            remember_pictures(model, gib)
+        subject = title if run else "Base model"
+        answers = answer(
+            model, pieces.task, pieces.data,
+            split=cfg.split, max_new_tokens=cfg.max_new_tokens,
+            base=base_of(model, lambda: base_again(pieces, trainer)) if run else None,
+            device=trainer.strategy.root_device, subject=subject,
+            limit=cfg.trainer.limit_test_batches,
+            others=Beside(others, model, pieces, gib).models(),
+        )  # fmt: skip
+        leave()
+    if not trainer.is_global_zero:
+        return None
+
+    scored = score(answers, pieces.task, pieces.data, subject)
     write_results(here, scored, pieces.task, cfg, f"{cfg.get('name') or 'base'}: {cfg.split}", run)
     lines = {"repeats": repetition(run, scored.summary)} if run and cfg.split == "test" else {}
     if cfg.split == "test":

@@ -17,7 +17,7 @@ from phi3v.data import Example, picture_size
 from phi3v.data.collation import Collator
 from phi3v.errors import UserError
 from phi3v.model import Phi3VProcessor
-from phi3v.run.answering import answers
+from phi3v.run.answering import answer_batch
 from phi3v.task import Task, Value
 from phi3v.training.loss import base_of as model_inside
 
@@ -98,11 +98,14 @@ class Predictor:
                 lengths[place] = self._collate.encode.lengths(example).total
             except UserError as error:
                 refuse(place, error)
-        for place, text in answers(
-            self._model, self._collate, examples, sorted(lengths, key=lengths.__getitem__),
-            batch_size=self._batch_size, max_new_tokens=self._max_new_tokens, refuse=refuse,
-        ):  # fmt: skip
-            found[place] = Answer(pictures[place], text)
+        order = sorted(lengths, key=lengths.__getitem__)
+        device = next(self._model.parameters()).device
+        for start in range(0, len(order), self._batch_size):
+            texts = answer_batch(
+                self._model, self._collate, examples, order[start : start + self._batch_size],
+                self._max_new_tokens, device, refuse,
+            )  # fmt: skip
+            found |= {place: Answer(pictures[place], text) for place, text in texts.items()}
         for place in range(len(pictures)):
             yield found[place]
 

@@ -153,9 +153,9 @@ class Beside:
         if run.model.is_dir():
             return trained_whole(other.config["model"], run).model
         if not leaves_base_alone(read_settings(run.adapter)):
-            return load_adapter(self._pieces.reload().model, run.adapter)
+            return load_adapter(self._pieces.reload(False).model, run.adapter)
         if self._host is None:
-            model = load_adapter(self._pieces.reload().model, run.adapter)
+            model = load_adapter(self._pieces.reload(False).model, run.adapter)
             assert isinstance(model, PeftModel)
             self._host = model
         else:

@@ -11,16 +11,17 @@ from typing import Any, cast
 
 import lightning
 from omegaconf import DictConfig
-from torch import distributed, nn
+from torch import nn
 
-from phi3v.adapter import Adapter, load_trained_state, save_adapter, trained_state
+from phi3v.adapter import Adapter, load_trained_state, save_adapter
 from phi3v.config import instantiate, public_config, save_config
 from phi3v.config.containers import dotted_keys, value_at
 from phi3v.config.launchers import is_first_process
 from phi3v.data.splits import save_splits
 from phi3v.errors import PrunedError
 from phi3v.metric import FieldMetrics
-from phi3v.run.assembly import Pieces, base_of, build, remember_pictures
+from phi3v.run.answering import answer
+from phi3v.run.assembly import Pieces, adapter_of, base_again, base_of, build, remember_pictures
 from phi3v.run.checks import (
     check_intervals,
     check_lora_plus,
@@ -39,6 +40,7 @@ from phi3v.run.loggers import log_final, make_loggers
 from phi3v.run.numerics import repeatable
 from phi3v.run.plan import plan
 from phi3v.run.quiet import quiet_libraries
+from phi3v.run.ranks import ending_together, leave
 from phi3v.run.resuming import Begun, goes_on, take_up
 from phi3v.run.scoring import field_values, score
 from phi3v.task import Task
@@ -94,8 +96,7 @@ def train(cfg: DictConfig) -> float | None:
     pieces = build(
         cfg,
         splits_file=run.splits if begun.checkpoint else None,
-        # What is added to the weights needs them as well.
-        hollow=divided and not adapter.reads_weights and not cfg.model.get("merge"),
+        hollow=divided and not adapter.reads_weights,
         device=None if divided else trainer.strategy.root_device,
     )
     check_splits(pieces)
@@ -122,7 +123,6 @@ def train(cfg: DictConfig) -> float | None:
         weights=pieces.loaded.weights,
     )
     loggers = trainer.loggers = make_loggers(cfg, run, begun.step)
-    device = trainer.strategy.root_device
     if begun.checkpoint:
         log.info("going on after step %d, from %s", begun.step, begun.checkpoint)
     trainer.fit(module, datamodule=pieces.data, ckpt_path=begun.checkpoint)
@@ -134,24 +134,24 @@ def train(cfg: DictConfig) -> float | None:
         # The training was shorter than the way to its first validation.
         trainer.validate(module, datamodule=pieces.data, verbose=False)
         validated = _validated_last(trainer)
-    first, trained = trainer.is_global_zero, trained_state(model) if divided else {}
-    leave_group()
-    if not first:
+
+    # All processes score what they have trained together; what comes out is told by the first.
+    with ending_together(trainer):
+        use_best(model, callbacks)
+        if not divided:
+            model.to(trainer.strategy.root_device)
+        kept = keep_model(adapter, model, pieces, run, writes=trainer.is_global_zero)
+        answers = answer(
+            model, pieces.task, pieces.data,
+            split="test", max_new_tokens=cfg.max_new_tokens,
+            base=base_of(model, lambda: base_again(pieces, trainer)),
+            device=trainer.strategy.root_device, limit=cfg.trainer.limit_test_batches,
+        )  # fmt: skip
+        leave()
+    if not trainer.is_global_zero:
         return None
 
-    if divided:  # the first process goes on alone, with a whole model
-        model = adapter_of(cfg, starts=False).attach(pieces.reload().model)
-        load_trained_state(model, trained)
-        remember_pictures(model, cfg.model.get("vision_cache_gib", 0))
-    use_best(model, callbacks)
-    model.to(device)
-    kept = keep_model(adapter, model, pieces, run)
-    base = base_of(model, pieces.reload)
-    scored = score(
-        model, pieces.task, pieces.data,
-        split="test", max_new_tokens=cfg.max_new_tokens, base=base,
-        limit=cfg.trainer.limit_test_batches,
-    )  # fmt: skip
+    scored = score(answers, pieces.task, pieces.data)
     scored.summary["metrics"] |= {
         name: value if math.isfinite(value) else None for name, value in validated.items()
     }
@@ -165,19 +165,6 @@ def train(cfg: DictConfig) -> float | None:
     return math.nan if objective is None or spoilt else float(objective)
 
 
-def adapter_of(cfg: DictConfig, starts: bool) -> Adapter:
-    """The adapter of a training.
-
-    Args:
-        cfg: Its configuration.
-        starts: Where its weights come from a checkpoint, the folder that it began with may be gone.
-    """
-    begins_elsewhere = cfg.adapter.get("init_from") and not starts
-    return cast(
-        Adapter, instantiate(cfg.adapter, **({"init_from": None} if begins_elsewhere else {}))
-    )
-
-
 def refuse_hopeless(callbacks: list[Any], objective: str) -> None:
     """Ends a job of a sweep here whose training was stopped: its test figures help nobody.
 
@@ -186,19 +173,9 @@ def refuse_hopeless(callbacks: list[Any], objective: str) -> None:
     """
     for callback in callbacks:
         if isinstance(callback, StopHopeless) and callback.reason:
-            leave_group()
+            leave()
             reached = callback.best if callback.monitor == objective else None
             raise PrunedError(callback.reason, reached)
-
-
-def leave_group() -> None:
-    """Ends the work of the ranks together: what follows is done by the first one alone.
-
-    As long as there is a group, metrics would wait for all of its members.
-    """
-    if distributed.is_available() and distributed.is_initialized():
-        distributed.barrier()
-        distributed.destroy_process_group()
 
 
 def settings_of(cfg: DictConfig) -> dict[str, Any]:
@@ -230,15 +207,25 @@ def _validated_last(trainer: lightning.Trainer) -> dict[str, float]:
     }
 
 
-def keep_model(adapter: Adapter, model: nn.Module, pieces: Pieces, run: RunDirectory) -> Path:
+def keep_model(
+    adapter: Adapter, model: nn.Module, pieces: Pieces, run: RunDirectory, writes: bool
+) -> Path:
     """Writes what was trained: a PEFT folder, or a complete model folder.
+
+    Args:
+        adapter: Says which.
+        model: What was trained; where it is divided, all processes have to call this.
+        pieces: Whose processor goes with a model.
+        run: Where it is written.
+        writes: Whether this process writes.
 
     Returns:
         The folder.
     """
     if adapter.kind == "lora":
-        save_adapter(model, run.adapter)
+        save_adapter(model, run.adapter, writes)
         return run.adapter
-    save_adapter(model, run.model)
-    pieces.loaded.processor.save_pretrained(run.model)
+    save_adapter(model, run.model, writes)
+    if writes:
+        pieces.loaded.processor.save_pretrained(run.model)
     return run.model

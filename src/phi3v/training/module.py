@@ -34,7 +34,7 @@ from phi3v.training.generation import generate_answers
 from phi3v.training.loss import base_of, supervised_loss
 from phi3v.training.non_finite import NonFiniteSteps
 from phi3v.training.progress import rewind_to_step
-from phi3v.training.sharding import is_sharded, shard
+from phi3v.training.sharding import is_sharded
 from phi3v.training.step_sums import StepSums, StepTotal
 
 PREFIX = "model."  # of the trained tensors' names in a checkpoint: this module's attribute
@@ -108,16 +108,10 @@ class FineTuning(LightningModule):
 
         Lightning calls this again before a validation.
         """
-        mesh = self.device_mesh
-        if mesh is None or is_sharded(self.model):
+        if self.device_mesh is None or is_sharded(self.model):
             return
-        if self.weights:
-            self.weights.vacate(self.model)
         strategy: Any = self.trainer.strategy
-        shard(self.model, mesh["data_parallel"], strategy.cpu_offload)
-        if self.weights:
-            device = torch.device("cpu") if strategy.cpu_offload else self.device
-            self.weights.read_into(self.model, device)
+        strategy.divide(self.model, self.weights)
 
     def on_fit_start(self) -> None:
         """Let every rank go through the picture side where ranks have something to share there."""

@@ -10,13 +10,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from phi3v.adapter import load_trained_state
 from phi3v.model.divided import divided_like, whole
+from phi3v.model.slices import WeightFiles
 from phi3v.training.module import FineTuning, weights_in
+from phi3v.training.sharding import shard
 
 
 class ShardedStrategy(ModelParallelStrategy):
@@ -40,6 +43,28 @@ class ShardedStrategy(ModelParallelStrategy):
         self._data_parallel_size = self.num_nodes * self.num_processes
         self._tensor_parallel_size = 1
         super().setup_environment()
+
+    def divide(self, model: nn.Module, weights: WeightFiles | None = None) -> None:
+        """Divide a model over all processes, in place, and fill it; all of them have to call this.
+
+        Args:
+            model: Phi-3-Vision with its adapter, if it has one.
+            weights: What is to be read into a model that was built without any.
+        """
+        if weights:
+            weights.vacate(model)
+        shard(model, self.device_mesh["data_parallel"], self.cpu_offload)
+        if weights:
+            weights.read_into(model, torch.device("cpu") if self.cpu_offload else self.root_device)
+        elif not self.cpu_offload:
+            model.to(self.root_device)  # what stands in no layer
+
+    def teardown(self) -> None:
+        """Let go of what a training alone needs; the model stays divided, to be scored."""
+        self._reset_optimizers_and_schedulers()
+        if self.lightning_module is not None:
+            self.lightning_module.zero_grad()
+        super().teardown()
 
     def model_to_device(self) -> None:
         """Leave an offloaded model where it is."""

@@ -37,6 +37,7 @@ def shard(model: nn.Module, mesh: DeviceMesh, cpu_offload: bool = False) -> None
         # True also for the outermost: what stays together between passes has other parameters
         # than the ones that the optimizer knows.
         fully_shard(unit, mesh=mesh, reshard_after_forward=True, offload_policy=policy)
+    base.model.always_looks = True  # a layer comes together only where all of them go through it
 
 
 def is_sharded(model: nn.Module) -> bool:

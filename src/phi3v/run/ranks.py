@@ -1,0 +1,132 @@
+"""The processes of a run outside of Lightning's loops: begun, given their shares, ended together.
+
+    begin(trainer)                           # for an evaluation; a training has begun them
+    with ending_together(trainer):
+        model = place(model, weights, trainer)
+        for number, counts in shares(12):    # of twelve batches
+            ...
+        texts = gathered({number: "text"})
+    leave()                                  # what follows is done by the first one alone
+
+Alone, a process has every share.
+"""
+
+import atexit
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import lightning
+from lightning.pytorch import LightningModule
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+from torch import distributed, nn
+
+from phi3v.errors import UserError
+from phi3v.model.slices import WeightFiles
+from phi3v.training import ShardedStrategy
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def begin(trainer: lightning.Trainer) -> None:
+    """Starts the other processes of a trainer, where no launcher has, and joins them to a group.
+
+    Raises:
+        UserError: When its strategy copies this process instead of starting others.
+    """
+    strategy = trainer.strategy
+    if launcher := strategy.launcher:
+        if not isinstance(launcher, _SubprocessScriptLauncher):
+            raise UserError("trainer.strategy: copies of a process score nothing; give trainer=ddp")
+        launcher.launch(lambda: None)
+    strategy.connect(LightningModule())  # it asks for one
+    strategy.setup_environment()
+
+
+def place(model: nn.Module, weights: WeightFiles | None, trainer: lightning.Trainer) -> nn.Module:
+    """Brings a model to where its trainer computes: to a device, or divided over all processes.
+
+    Args:
+        model: With or without an adapter; in place.
+        weights: What is to be read into a model that has none yet.
+        trainer: After `begin` or a training.
+    """
+    strategy = trainer.strategy
+    if isinstance(strategy, ShardedStrategy):
+        strategy.divide(model, weights)
+    else:
+        model.to(strategy.root_device)
+    return model
+
+
+def shares(count: int, rank: int, size: int, lockstep: bool) -> Iterator[tuple[int, bool]]:
+    """Which of `count` things one of several processes takes, and whether what it finds counts.
+
+    Args:
+        count: Of things, which are dealt out like cards.
+        rank: The process's place.
+        size: Of the group.
+        lockstep: All take equally many; who has got none takes the first one once more.
+    """
+    for number in range(rank, count + rank, size):
+        if number < count:
+            yield number, True
+        elif lockstep:
+            yield 0, False
+
+
+def group() -> tuple[int, int]:
+    """This process's place in its group, and the group's size; (0, 1) where there is none."""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
+
+
+def gathered(own: Mapping[int, str]) -> dict[int, str]:
+    """What all processes have found, by number, on each of them."""
+    everywhere: list[Mapping[int, str]] = [own]
+    if (size := group()[1]) > 1:
+        everywhere = [{} for _ in range(size)]
+        distributed.all_gather_object(everywhere, own)
+    return {number: text for found in everywhere for number, text in found.items()}
+
+
+def leave() -> None:
+    """Ends the work of the processes together: what follows is done by the first one alone.
+
+    As long as there is a group, metrics would wait for all of its members.
+    """
+    if group()[1] > 1:
+        distributed.barrier()
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+@contextmanager
+def ending_together(trainer: lightning.Trainer) -> Iterator[None]:
+    """Lets none of the processes wait for one that has failed or was told to end.
+
+    When a process ends with an error, Lightning ends the one that started it. The other way round
+    nobody would: others of a GPU wait in their next exchange for as long as they are allowed to.
+    """
+    launcher: Any = trainer.strategy.launcher
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = {one: signal.getsignal(one) for one in SIGNALS}
+    try:
+        for one in SIGNALS:
+            if before[one] == signal.SIG_DFL:  # which would end this process without a word
+                signal.signal(one, end)
+        yield
+    except BaseException:
+        if isinstance(launcher, _SubprocessScriptLauncher):
+            # When all has been said: that others were ended makes Lightning end this one too.
+            atexit.register(launcher.kill, signal.SIGKILL)
+        raise
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)

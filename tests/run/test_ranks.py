@@ -1,0 +1,172 @@
+"""Several processes answer what one answers, share the work, keep their parts, and end together."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+from safetensors.torch import load_file
+from small_model import CONFIG
+
+from phi3v.model import Scratch
+from phi3v.run.ranks import ending_together, gathered, shares
+
+SCRIPT = Path(__file__).parents[1] / "support" / "scored_together.py"
+
+
+@pytest.mark.parametrize("lockstep", [True, False])
+@pytest.mark.parametrize("size", [1, 2, 3, 8])
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 8, 9])
+def test_each_batch_counts_once_and_in_lockstep_all_take_as_many(count, size, lockstep):
+    dealt = [list(shares(count, rank, size, lockstep)) for rank in range(size)]
+    counted = [number for one in dealt for number, counts in one if counts]
+    assert sorted(counted) == list(range(count))
+    lengths = {len(one) for one in dealt}
+    if lockstep:
+        assert lengths == {-(-count // size)}
+    else:
+        assert max(lengths) - min(lengths) <= 1
+        assert sum(map(len, dealt)) == count
+
+
+def test_a_process_alone_has_gathered_what_it_found():
+    assert gathered({3: "three", 1: "one"}) == {3: "three", 1: "one"}
+
+
+def test_one_that_fails_ends_the_others_when_it_has_said_all(monkeypatch):
+    launcher = _SubprocessScriptLauncher(LightningEnvironment(), num_processes=2, num_nodes=1)
+    trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=launcher))
+    with subprocess.Popen(["sleep", "60"]) as other:
+        launcher.procs = [other]
+        last = []
+        monkeypatch.setattr("atexit.register", lambda *call: last.append(call))
+        with ending_together(trainer):
+            pass
+        assert not last
+        with pytest.raises(ArithmeticError), ending_together(trainer):
+            raise ArithmeticError
+        assert other.poll() is None
+        ((end, number),) = last
+        end(number)
+        assert other.wait(10) == -signal.SIGKILL
+
+
+def test_a_signal_ends_the_scoring_with_its_status():
+    trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=None))
+    before = signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with pytest.raises(SystemExit) as ended, ending_together(trainer):
+            signal.raise_signal(signal.SIGTERM)
+        assert ended.value.code == 128 + signal.SIGTERM
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A folder with a small model whose weights are far enough from zero to write something."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    config = {**CONFIG, "initializer_range": 0.1}
+    loaded = Scratch(config=config, vocab_size=420, num_crops=2, seed=3).load(
+        lambda: ["red green blue", "Which?"] * 3
+    )
+    loaded.save(folder)
+    return folder
+
+
+def to_its_end(*words):
+    """Runs the script; its status and what it says."""
+    process = subprocess.Popen(
+        [sys.executable, SCRIPT, *words],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        _, err = process.communicate(timeout=180)
+        return process.returncode, err
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def score(checkpoint, tmp_path_factory):
+    """Runs the script to its end, at most once for the same words; what it told, and its folder."""
+    done = {}
+
+    def run(*words):
+        if words not in done:
+            result = tmp_path_factory.mktemp("result") / "told.json"
+            status, err = to_its_end(checkpoint, result, *words)
+            assert status == 0, err[-3000:]
+            done[words] = json.loads(result.read_text()), result.with_suffix("")
+        return done[words]
+
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [("ddp", "2"), ("fsdp", "2")])
+@pytest.mark.parametrize("kind", ["lora", "pissa", "full"])
+def test_several_processes_answer_and_save_what_one_does(score, words, kind):
+    alone, folder = score("auto", "1")
+    told, other = score(*words)
+    for name in ("own", "controls", "before"):
+        assert told[kind][name] == alone[kind][name]
+    assert told[kind]["own"] != told[kind]["before"]
+    assert len(set(told[kind]["own"])) > 1
+    files = sorted(file.name for file in (folder / kind).iterdir())
+    assert files == sorted(file.name for file in (other / kind).iterdir())
+    for file in files:
+        assert (other / kind / file).read_bytes() == (folder / kind / file).read_bytes()
+
+
+@pytest.mark.slow
+def test_the_base_before_training_is_the_same_whatever_was_trained(score):
+    told, _ = score("fsdp", "2")
+    assert told["lora"]["before"] == told["pissa"]["before"] == told["full"]["before"]
+
+
+@pytest.mark.slow
+def test_processes_share_the_batches_and_go_through_a_divided_model_together(score):
+    # Five batches under each of the four ways to ask.
+    assert score("auto", "1")[0]["lora"]["passes"] == [20]
+    assert score("ddp", "2")[0]["lora"]["passes"] == [12, 8]
+    assert score("fsdp", "2")[0]["lora"]["passes"] == [12, 12]
+
+
+@pytest.mark.slow
+def test_no_process_ever_keeps_more_than_its_part(score):
+    told, _ = score("fsdp", "2")
+    # Where an adapter cannot simply be switched off there is a second model, the base.
+    for kind, models in (("lora", 1), ("pissa", 2), ("full", 2)):
+        assert told[kind]["kept"] < 0.51 * models * told[kind]["whole"]
+
+
+@pytest.mark.slow
+def test_a_whole_model_is_saved_whole(score):
+    told, folder = score("fsdp", "2")
+    state = load_file(folder / "full" / "model.safetensors")
+    assert sum(tensor.nbytes for tensor in state.values()) == told["full"]["whole"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("strategy", "rank"), [("ddp", 0), ("ddp", 1), ("fsdp", 0), ("fsdp", 1)])
+def test_an_error_of_one_process_ends_all_of_them_and_is_told(checkpoint, tmp_path, strategy, rank):
+    status, err = to_its_end(checkpoint, tmp_path / "told.json", strategy, "2", f"error:{rank}")
+    assert status != 0
+    assert f"ArithmeticError: failed on rank {rank}" in err
+    failed = float(re.search(r"failing at ([\d.]+)", err).group(1))
+    assert time.time() - failed < 30
+    assert not (tmp_path / "told.json").exists()
