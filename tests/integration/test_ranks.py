@@ -117,6 +117,16 @@ def test_an_evaluation_does_not_wait_for_nodes_that_nobody_started(alone, progra
     assert "trainer.num_nodes=2: this is one process on one node" in done.err
 
 
+def test_an_adapter_that_starts_from_the_weights_is_the_same_training_too(program) -> None:
+    words = (*WORDS, "adapter.init=pissa", "trainer.max_epochs=1")
+    alone = program("train.py", *words, env={"OMP_NUM_THREADS": "2"}, fresh=True)
+    assert alone.status == 0, alone.err[-3000:]
+    divided = program("train.py", *words, *FSDP, fresh=True)
+    assert divided.status == 0, divided.err[-3000:]
+    assert_same(divided.run, alone.run)
+    assert_same_scores(divided, alone)
+
+
 def test_a_whole_model_is_trained_divided_and_kept_whole(program) -> None:
     words = ("experiment=full", "data.rows=61", "trainer.max_epochs=1", "max_new_tokens=24")
     alone, divided = program("train.py", *words), program("train.py", *words, *FSDP, fresh=True)

@@ -18,10 +18,12 @@ from peft import PeftConfig, PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from phi3v.adapter.beside import whole_weights
 from phi3v.adapter.lora import quiet_wrapping, wrap
 from phi3v.adapter.reading import (
     CONFIG,
     WEIGHTS,
+    adapter_tensors,
     fill,
     leaves_base_alone,
     read_adapter,

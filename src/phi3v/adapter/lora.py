@@ -19,13 +19,14 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel
 
 from phi3v.adapter.beside import check_whole, settings_of, train_whole
+from phi3v.adapter.continuing import check_start, start_from
 from phi3v.adapter.scope import (
     check_scope,
     linear_names,
     portable_targets,
     resolve_targets,
 )
-from phi3v.adapter.start import check_start, start_from
+from phi3v.adapter.starts import repeatable_starts
 from phi3v.errors import UserError
 from phi3v.model import Phi3VForCausalLM
 from phi3v.model.parts import PARTS
@@ -167,7 +168,7 @@ def wrap(model: Phi3VForCausalLM, config: LoraConfig) -> PeftModel:
     Its `modules_to_save` are noted, and left as they are: see `phi3v.adapter.beside`.
     """
     modules, config.modules_to_save = config.modules_to_save, None
-    with quiet_wrapping(), _repeatable(str(config.init_lora_weights)):
+    with quiet_wrapping(), repeatable_starts():
         # PEFT is typed for transformers' own model classes; ours is one by inheritance.
         adapted = cast(PeftModel, get_peft_model(cast(PreTrainedModel, model), config))
     settings_of(adapted).modules_to_save = modules
@@ -182,18 +183,4 @@ def quiet_wrapping() -> Iterator[None]:
         warnings.filterwarnings(
             "ignore", message=".*is_gradient_checkpointing", category=FutureWarning
         )
-        yield
-
-
-@contextmanager
-def _repeatable(init: str) -> Iterator[None]:
-    """Let what is drawn by a fast PiSSA be the same each time.
-
-    It is subtracted from the base's weights, and a saved adapter fits only what it left of them.
-    """
-    if not init.startswith("pissa_niter"):
-        yield
-        return
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
         yield

@@ -1,0 +1,49 @@
+"""Makes the starts that PiSSA and OLoRA take out of the weights the same wherever they are taken.
+
+    with repeatable_starts():
+        model = get_peft_model(model, config)
+
+In single precision a singular vector depends on how many threads have computed it: on the tiny
+model by up to 3e-5 between one and two, which the first step of Adam makes 2e-4. In double
+precision what is left disappears when it is rounded. And an adapter that is loaded takes its start
+out of the base once more, so what is left has to be the base that it was trained on.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from peft.tuners.lora import layer as peft_layer
+from torch import Tensor
+
+Decomposition = Callable[..., tuple[Tensor, ...]]
+
+
+@contextmanager
+def repeatable_starts() -> Iterator[None]:
+    """Lets PEFT decompose in double precision, and draw what it draws for it from a fixed seed."""
+    places: list[tuple[Any, str, Decomposition]] = [
+        (torch.linalg, "svd", _in_double(torch.linalg.svd)),
+        (torch.linalg, "qr", _in_double(torch.linalg.qr)),
+        (peft_layer, "svd_lowrank", _in_double(torch.svd_lowrank)),
+    ]
+    before = [getattr(owner, name) for owner, name, _ in places]
+    for owner, name, function in places:
+        setattr(owner, name, function)
+    try:
+        yield
+    finally:
+        for (owner, name, _), function in zip(places, before, strict=True):
+            setattr(owner, name, function)
+
+
+def _in_double(decompose: Decomposition) -> Decomposition:
+    def decomposed(matrix: Tensor, *arguments: Any, **options: Any) -> tuple[Tensor, ...]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            parts = decompose(matrix.double(), *arguments, **options)
+        # torch's own kind of tuple, the parts of which have names
+        return type(parts)([part.to(matrix.dtype) for part in parts])
+
+    return decomposed
