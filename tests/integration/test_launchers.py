@@ -54,6 +54,14 @@ def test_torchrun_makes_one_run(env, tmp_path) -> None:
     assert done.out.count("data: drawn catalogue") == 1
 
 
+def test_torchrun_makes_one_evaluation(env, tmp_path, small) -> None:
+    words = (f"run={small.run}", "trainer.strategy=ddp", "trainer.devices=2")
+    done = start(*TORCHRUN, str(ROOT / "eval.py"), *words, cwd=tmp_path, env=env)
+    assert done.status == 0, done.err[-3000:]
+    assert "the run's test figures, exactly" in done.out
+    assert [one for one in done.run.parent.iterdir() if "torchrun-" in one.name] == [done.run]
+
+
 def test_two_nodes_train_what_one_trains(env, tmp_path, whole) -> None:
     with socket.create_server(("localhost", 0)) as server:
         port = server.getsockname()[1]
