@@ -13,6 +13,7 @@ _CHATTER = (
     ".*Checkpoint directory .* exists and is not empty.*",
     ".*It is recommended to use `self.log.*sync_dist=True.*",  # these metrics know of all ranks
     ".*anonymous setting has no effect.*",
+    ".*base_model_name_or_path.* was renamed.*",  # a run may be moved to another machine's base
 )
 
 
