@@ -30,7 +30,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 GIB = 2**30
-STEPS = 5
+STEPS = 4
 BASE = (
     "experiment=lora_r16", "model=phi3_vision", "data=catalogue", "data.rows=60",
     "callbacks.throughput.seconds=0", "callbacks.last.minutes=600",
@@ -52,6 +52,7 @@ SETTINGS: dict[str, dict[str, tuple[str, ...]]] = {
         "lora_4_without_checkpointing": (*GPU, "data.batch_size=4", NO_CHECKPOINTING),
         "lora_1_of_4_crops": (*GPU, "data.batch_size=1", "model.num_crops=4"),
         "lora_8_of_4_crops": (*GPU, "data.batch_size=8", "model.num_crops=4"),
+        "lora_8_any_kernel": (*GPU, "data.batch_size=8", "trainer.deterministic=false"),
         "qlora_1": (*GPU, "data.batch_size=1", NF4),
         "qlora_8": (*GPU, "data.batch_size=8", NF4),
         "qlora_1_without_checkpointing": (*GPU, "data.batch_size=1", NF4, NO_CHECKPOINTING),

@@ -25,6 +25,7 @@ WRONG_INPUT = 2
 COMMANDS = {
     "predict": "answer a run's question, or your own, about pictures",
     "export": "write a run as a model folder, or as an adapter that engines serve",
+    "make-checkpoint": "write a checkpoint of full size with random weights, to measure with",
 }
 
 

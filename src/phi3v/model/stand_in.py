@@ -74,25 +74,20 @@ def make_checkpoint(
     Args:
         like: One of `PUBLISHED`, whose tokenizer is then a stand-in with the published ids; or the
             folder of a checkpoint, with or without weights, whose other files are copied.
-        out: The folder, which must not exist yet. It is there when everything is written, and not
-            before.
+        out: The folder, new or empty.
         seed: The same one draws the same weights, however they are divided into files.
         dtype: Of the weights.
         max_shard_size: What one file holds at most ("1GB"), and about what memory it takes.
         said: Is told of each file that was written.
 
     Raises:
-        UserError: `like` is nothing of the kind, or `out` is there already.
+        UserError: `like` is nothing of the kind, something is in `out`, or the disk is too full.
     """
-    if out.exists():
-        raise UserError(f"{out}: is there already; give the name of a folder that is not")
-    unfinished = out.with_name(out.name + ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    _write_small_files(like, unfinished)
-    made = _write_weights(unfinished, seed, dtype, max_shard_size, said)
-    unfinished.rename(out)
-    return made
+    out.mkdir(parents=True, exist_ok=True)
+    if any(out.iterdir()):
+        raise UserError(f"{out}: there is something in it already; give an empty or a new folder")
+    _write_small_files(like, out)
+    return _write_weights(out, seed, dtype, max_shard_size, said)
 
 
 def _write_small_files(like: str | Path, folder: Path) -> None:
@@ -127,6 +122,11 @@ def _write_weights(
     with torch.device("meta"):
         model = Phi3VForCausalLM._from_config(config, dtype=dtype)
     shapes = dict(model.named_parameters())
+    size, free = sum(weight.nbytes for weight in shapes.values()), shutil.disk_usage(folder).free
+    if size > free:
+        raise UserError(
+            f"{folder.parent}: {size / 1e9:.1f} GB are to be written and {free / 1e9:.1f} GB free"
+        )
     plan = split_torch_state_dict_into_shards(
         {name: weight.data for name, weight in shapes.items()}, max_shard_size=max_shard_size
     )
@@ -139,7 +139,6 @@ def _write_weights(
             weights = dict(zip(names, pool.map(draw, names), strict=True))
         save_file(weights, folder / file, metadata={"format": "pt"})
         said(f"{file} ({number} of {len(plan.filename_to_tensors)})")
-    size = sum(weight.nbytes for weight in shapes.values())
     if plan.is_sharded:
         index = {"metadata": {"total_size": size}, "weight_map": plan.tensor_to_filename}
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")

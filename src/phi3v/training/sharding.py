@@ -24,9 +24,12 @@ def shard(model: nn.Module, mesh: DeviceMesh, cpu_offload: bool = False) -> None
         cpu_offload: Keeps the slices in the memory of the CPU.
 
     Raises:
-        UserError: When the embedding and the language head are one tensor.
+        UserError: When the embedding and the language head are one tensor, or weights are kept in
+            four bits.
     """
     base = base_of(model)
+    if getattr(base, "is_quantized", False):
+        raise UserError("trainer=fsdp: weights in four bits cannot be divided; use trainer=ddp")
     if base.config.tie_word_embeddings:
         raise UserError("trainer=fsdp: embedding and language head are one tensor; use trainer=ddp")
     pinned = torch.cuda.is_available()  # memory that a GPU reads faster
