@@ -14,4 +14,4 @@ def repeatable(seed: int) -> None:
     lightning.seed_everything(seed, workers=True, verbose=False)
     torch.set_flush_denormal(True)
     # What is new in memory is written before it is read, so it need not be filled first.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
