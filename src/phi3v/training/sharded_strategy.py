@@ -19,7 +19,7 @@ from phi3v.adapter import load_trained_state
 from phi3v.model.divided import divided_like, whole
 from phi3v.model.slices import WeightFiles
 from phi3v.training.module import FineTuning, weights_in
-from phi3v.training.sharding import shard
+from phi3v.training.sharding import bring_buffers, shard
 
 
 class ShardedStrategy(ModelParallelStrategy):
@@ -30,7 +30,12 @@ class ShardedStrategy(ModelParallelStrategy):
     """
 
     def __init__(self, cpu_offload: bool = False) -> None:
-        super().__init__(save_distributed_checkpoint=False)
+        # Gradients on the CPU are put together there, weights on the GPU.
+        both = cpu_offload and torch.cuda.is_available()
+        super().__init__(
+            save_distributed_checkpoint=False,
+            process_group_backend="cpu:gloo,cuda:nccl" if both else None,
+        )
         self.cpu_offload = cpu_offload
 
     @property
@@ -58,6 +63,8 @@ class ShardedStrategy(ModelParallelStrategy):
             weights.read_into(model, torch.device("cpu") if self.cpu_offload else self.root_device)
         elif not self.cpu_offload:
             model.to(self.root_device)  # what stands in no layer
+        if self.cpu_offload:
+            bring_buffers(model, self.root_device)
 
     def teardown(self) -> None:
         """Let go of what a training alone needs; the model stays divided, to be scored."""

@@ -46,3 +46,15 @@ def shard(model: nn.Module, mesh: DeviceMesh, cpu_offload: bool = False) -> None
 def is_sharded(model: nn.Module) -> bool:
     """Whether a model is divided already."""
     return any(isinstance(module, FSDPModule) for module in model.modules())
+
+
+def bring_buffers(model: nn.Module, device: torch.device) -> None:
+    """Bring to a device what is no weight: of an offloaded model only weights come by themselves.
+
+    Args:
+        model: Divided, its slices in the memory of the CPU.
+        device: Where it computes.
+    """
+    for module in model.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, buffer.to(device))
