@@ -113,7 +113,7 @@ def measure(model: Path, names: list[str], device: str) -> Iterator[tuple[str, d
 def train(words: list[str], folder: Path) -> dict[str, Any]:
     """One training: its settings, seconds a step, memory, speed."""
     row = run_watched([str(ROOT / "train.py"), *words], folder)
-    row["words"] = " ".join(word for word in words if word not in BASE)
+    row["words"] = " ".join(word for word in words[1:] if word not in BASE)
     run = Path(str(row.pop("last_line", "")).removeprefix("run: "))
     if not (run / "metrics.csv").is_file():
         return row
