@@ -119,7 +119,7 @@ def test_an_evaluation_does_not_wait_for_nodes_that_nobody_started(alone, progra
 
 def test_an_adapter_that_starts_from_the_weights_is_the_same_training_too(program) -> None:
     words = (*WORDS, "adapter.init=pissa", "trainer.max_epochs=1")
-    alone = program("train.py", *words, env={"OMP_NUM_THREADS": "2"}, fresh=True)
+    alone = program("train.py", *words)
     assert alone.status == 0, alone.err[-3000:]
     divided = program("train.py", *words, *FSDP, fresh=True)
     assert divided.status == 0, divided.err[-3000:]
