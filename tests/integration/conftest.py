@@ -41,7 +41,11 @@ class Finished:
 
 
 def inherited() -> dict[str, str]:
-    """The environment, without what a developer may have set for these programs."""
+    """The environment, without what a developer may have set for these programs.
+
+    Nor with what another test has: wandb leaves the address of its service in WANDB_SERVICE, and
+    programs that share one find a run that was killed still in use.
+    """
     return {k: v for k, v in os.environ.items() if not k.startswith(("WANDB", "PHI3V"))}
 
 
@@ -67,7 +71,7 @@ def running(
     """`python <words>` beside the test; whatever happens, it is ended with its children."""
     with subprocess.Popen(
         [sys.executable, *words],
-        cwd=cwd, env={**os.environ, **(env or {})}, start_new_session=True,
+        cwd=cwd, env={**inherited(), **(env or {})}, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         # A shell that started these tests in the background has it ignored.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),

@@ -1,14 +1,13 @@
 """W&B, TensorBoard and CSV: what arrives there, and that nothing is sent unasked."""
 
 import json
-import os
 import signal
 from pathlib import Path
 
 import pytest
 from wandb_loopback import LoopbackServer
 
-from .conftest import ROOT, read_until, running
+from .conftest import ROOT, inherited, read_until, running
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +41,7 @@ def test_wandb_gets_metrics_configuration_and_one_growing_table(
 def test_a_run_that_goes_on_is_the_same_run_for_wandb(program, small_words, tmp_path: Path) -> None:
     words = ("train.py", *small_words, "trainer.max_epochs=2", "logger=wandb")
     with LoopbackServer(tmp_path / "server") as server:
-        env = {**os.environ, **server.client_env(tmp_path / "client")}
+        env = {**inherited(), **server.client_env(tmp_path / "client")}
         path, *rest = (str(ROOT / words[0]), *words[1:], "logger.offline=false")
         with running(path, *rest, "hydra.run.dir=begun", cwd=tmp_path, env=env) as process:
             read_until(process, "validation after")
