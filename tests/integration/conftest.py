@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from started import to_its_end
 from warm_start import warm_start
 
 ROOT = Path(__file__).parents[2]
@@ -51,17 +52,8 @@ def inherited() -> dict[str, str]:
 
 def start(*words: str, cwd: Path, env: dict[str, str] | None = None) -> Finished:
     """Runs `python <words>` and waits; nothing of it is left afterwards, whatever happens."""
-    process = subprocess.Popen(
-        [sys.executable, *words],
-        cwd=cwd, env={**inherited(), **(env or {})}, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        out, err = process.communicate(timeout=60 * MINUTES)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    return Finished(process.returncode, out, err)
+    env = {**inherited(), **(env or {})}
+    return Finished(*to_its_end(*words, cwd=cwd, env=env, timeout=60 * MINUTES))
 
 
 @contextlib.contextmanager

@@ -1,13 +1,10 @@
 """Several processes answer what one answers, share the work, keep their parts, and end together."""
 
 import json
-import os
 import re
 import signal
 import subprocess
-import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,9 +12,9 @@ import pytest
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from safetensors.torch import load_file
-from small_model import CONFIG
+from small_model import make_checkpoint
+from started import to_its_end
 
-from phi3v.model import Scratch
 from phi3v.run.ranks import ending_together, gathered, shares
 
 SCRIPT = Path(__file__).parents[1] / "support" / "scored_together.py"
@@ -75,29 +72,7 @@ def test_a_signal_ends_the_scoring_with_its_status():
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    """A folder with a small model whose weights are far enough from zero to write something."""
-    folder = tmp_path_factory.mktemp("checkpoint")
-    config = {**CONFIG, "initializer_range": 0.1}
-    loaded = Scratch(config=config, vocab_size=420, num_crops=2, seed=3).load(
-        lambda: ["red green blue", "Which?"] * 3
-    )
-    loaded.save(folder)
-    return folder
-
-
-def to_its_end(*words):
-    """Runs the script; its status and what it says."""
-    process = subprocess.Popen(
-        [sys.executable, SCRIPT, *words],
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True,
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        _, err = process.communicate(timeout=180)
-        return process.returncode, err
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+    return make_checkpoint(tmp_path_factory.mktemp("checkpoint"))
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +83,7 @@ def score(checkpoint, tmp_path_factory):
     def run(*words):
         if words not in done:
             result = tmp_path_factory.mktemp("result") / "told.json"
-            status, err = to_its_end(checkpoint, result, *words)
+            status, _, err = to_its_end(SCRIPT, checkpoint, result, *words)
             assert status == 0, err[-3000:]
             done[words] = json.loads(result.read_text()), result.with_suffix("")
         return done[words]
@@ -164,9 +139,10 @@ def test_a_whole_model_is_saved_whole(score):
 @pytest.mark.slow
 @pytest.mark.parametrize(("strategy", "rank"), [("ddp", 0), ("ddp", 1), ("fsdp", 0), ("fsdp", 1)])
 def test_an_error_of_one_process_ends_all_of_them_and_is_told(checkpoint, tmp_path, strategy, rank):
-    status, err = to_its_end(checkpoint, tmp_path / "told.json", strategy, "2", f"error:{rank}")
+    told = tmp_path / "told.json"
+    status, _, err = to_its_end(SCRIPT, checkpoint, told, strategy, "2", f"error:{rank}")
     assert status != 0
     assert f"ArithmeticError: failed on rank {rank}" in err
     failed = float(re.search(r"failing at ([\d.]+)", err).group(1))
     assert time.time() - failed < 30
-    assert not (tmp_path / "told.json").exists()
+    assert not told.exists()

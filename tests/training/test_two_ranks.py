@@ -1,20 +1,14 @@
 """Two processes train what one trains, also where some of their rows have no picture."""
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
-from small_model import CONFIG
-
-from phi3v.model import Scratch
+from small_model import make_checkpoint
+from started import to_its_end
 
 pytestmark = pytest.mark.slow
 
@@ -23,14 +17,7 @@ SCRIPT = Path(__file__).parents[1] / "support" / "mixed_training.py"
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    """A folder with a small model whose weights are far enough from zero to write something."""
-    folder = tmp_path_factory.mktemp("checkpoint")
-    config = {**CONFIG, "initializer_range": 0.1}
-    loaded = Scratch(config=config, vocab_size=420, num_crops=2, seed=3).load(
-        lambda: ["red green blue", "Which?"] * 3
-    )
-    loaded.save(folder)
-    return folder
+    return make_checkpoint(tmp_path_factory.mktemp("checkpoint"))
 
 
 @pytest.fixture(scope="module")
@@ -41,27 +28,12 @@ def train(checkpoint, tmp_path_factory):
     def run(*words):
         if words not in done:
             result = tmp_path_factory.mktemp("result") / "told.json"
-            status, err = to_its_end(checkpoint, result, *words)
+            status, _, err = to_its_end(SCRIPT, checkpoint, result, *words)
             assert status == 0, err[-3000:]
             done[words] = json.loads(result.read_text()), torch.load(result.with_suffix(".pt"))
         return done[words]
 
     return run
-
-
-def to_its_end(*words):
-    """Runs the script; its status and what it says."""
-    process = subprocess.Popen(
-        [sys.executable, SCRIPT, *words],
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True,
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        _, err = process.communicate(timeout=180)
-        return process.returncode, err
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("words", [("auto", "1", "2"), ("ddp", "2"), ("fsdp", "2")])
@@ -111,18 +83,18 @@ def test_each_process_keeps_half_of_a_divided_model(train):
 
 @pytest.mark.parametrize(("strategy", "rank"), [("ddp", 1), ("fsdp", 0)])
 def test_an_error_on_one_rank_ends_all_of_them_and_is_told(checkpoint, tmp_path, strategy, rank):
-    status, err = to_its_end(
-        checkpoint, tmp_path / "told.json", strategy, "2", "1", f"error:{rank}"
-    )
+    told = tmp_path / "told.json"
+    status, _, err = to_its_end(SCRIPT, checkpoint, told, strategy, "2", "1", f"error:{rank}")
     assert status != 0
     assert f"[rank{rank}]: ArithmeticError: failed on rank {rank}" in err
     failed = float(re.search(r"failing at ([\d.]+)", err).group(1))
     assert time.time() - failed < 30
-    assert not (tmp_path / "told.json").exists()
+    assert not told.exists()
 
 
 def test_each_rank_says_that_one_of_them_holds_up_the_rest(checkpoint, tmp_path):
-    status, err = to_its_end(checkpoint, tmp_path / "told.json", "ddp", "2", "1", "sleep:1")
+    told = tmp_path / "told.json"
+    status, _, err = to_its_end(SCRIPT, checkpoint, told, "ddp", "2", "1", "sleep:1")
     assert status == 0, err[-3000:]
     waits = r"nothing done for \d+ s, after step 1, before the next batch"
     assert re.search(rf"rank 0: {waits} \(\w+, .+distributed_c10d.py:\d+\)", err)
@@ -130,7 +102,8 @@ def test_each_rank_says_that_one_of_them_holds_up_the_rest(checkpoint, tmp_path)
 
 
 def test_ranks_that_are_not_the_same_training_all_say_so_and_end(checkpoint, tmp_path):
-    status, err = to_its_end(checkpoint, tmp_path / "told.json", "ddp", "2", "1", "differ")
+    told = tmp_path / "told.json"
+    status, _, err = to_its_end(SCRIPT, checkpoint, told, "ddp", "2", "1", "differ")
     assert status != 0
     for rank in (0, 1):
         assert re.search(

@@ -6,53 +6,31 @@ Costs a tenth of a second and imports neither torch nor anything that does.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
-from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
+from omegaconf import open_dict
+from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from phi3v.config import resolvers, schema
 from phi3v.config.broken import conflict, unreadable
+from phi3v.config.composed import Composed, folders, loader
 from phi3v.config.containers import (
-    dotted_keys,
-    has_key,
     resolved_in_part,
-    some_keys,
     to_plain,
-    value_at,
 )
+from phi3v.config.explaining import explained, interpolation_problem, key_problem
 from phi3v.config.overrides import Groups, alternatives, read_overrides
 from phi3v.errors import UserError
 
 SHAPES: dict[str, type[schema.Common]] = {"train": schema.Train, "eval": schema.Eval}
-
-
-@dataclass(frozen=True)
-class Composed:
-    """A configuration as Hydra composes it.
-
-    Attributes:
-        plain: Resolved as far as that goes, without Hydra's node.
-        hydra: Hydra's node, as it is written.
-        choices: Group -> what was chosen.
-        unresolved: Why an interpolation failed; None when all values are in place.
-    """
-
-    plain: dict[str, Any]
-    hydra: dict[str, Any]
-    choices: dict[str, str | None]
-    unresolved: str | None = None
 
 
 def check_command_line(
@@ -82,7 +60,7 @@ def check_command_line(
     resolvers.register()
     composed = Composed({}, {}, {})
     with initialize_config_dir(str(conf.resolve()), version_base="1.3"):
-        parsed = read_overrides(words, _loader())
+        parsed = read_overrides(words, loader())
         try:
             groups = _groups(config_name, words)
             for word in parsed:
@@ -96,7 +74,7 @@ def check_command_line(
                 composed = _compose(config_name, overrides, groups)
                 _refuse_problems(composed, SHAPES[program], allow_missing, groups, conf, overrides)
         except (YAMLError, UnicodeDecodeError) as error:
-            raise UserError(unreadable(error, _folders())) from None
+            raise UserError(unreadable(error, folders())) from None
     return composed.plain
 
 
@@ -104,7 +82,7 @@ def _of_the_sweep(name: str, parsed: Sequence[Override], groups: Groups) -> list
     """What the group `sweep` has jobs choose from, as words of the command line."""
     composed = _compose(name, next(alternatives(parsed)), groups)
     params = composed.hydra["sweeper"].get("params") or {}
-    words = read_overrides([f"{key}={value}" for key, value in params.items()], _loader())
+    words = read_overrides([f"{key}={value}" for key, value in params.items()], loader())
     given = {word.key_or_group for word in parsed}
     for word in words:
         groups.check(word, multirun=True)
@@ -122,25 +100,14 @@ def _refuse_problems(
     # Before the interpolations: they stumble over values of the wrong type that stand elsewhere.
     problem = schema.first_problem(composed.plain, shape, allow_missing, groups.choices)
     if problem:
-        raise UserError(_explained(problem, composed, conf, overrides, groups))
+        raise UserError(explained(problem, composed, conf, overrides, groups))
     if composed.unresolved:
         raise UserError(composed.unresolved)
 
 
-def _folders() -> list[Path]:
-    sources = _loader().get_sources()
-    return [Path(source.path) for source in sources if source.scheme() == "file"]
-
-
-def _loader() -> ConfigLoaderImpl:
-    loader = GlobalHydra.instance().config_loader()
-    assert isinstance(loader, ConfigLoaderImpl)
-    return loader
-
-
 def _groups(config_name: str, words: Sequence[str]) -> Groups:
     # Knows the folders of hydra.searchpath too, which the loader's own repository does not.
-    _, repository = _loader()._parse_overrides_and_create_caching_repo(config_name, list(words))
+    _, repository = loader()._parse_overrides_and_create_caching_repo(config_name, list(words))
     names = [""]
     choices: dict[str, list[str]] = {}
     while names:
@@ -172,23 +139,10 @@ def _compose(name: str, overrides: Sequence[str], groups: Groups) -> Composed:
         choices = hydra["runtime"]["choices"]
         return Composed(to_plain(cfg), hydra, choices)
     except OmegaConfBaseException as error:
-        reason = _interpolation_problem(error, cfg)
+        reason = interpolation_problem(error, cfg)
         return Composed(resolved_in_part(cfg), hydra, choices, reason)
     finally:
         HydraConfig.instance().cfg = None
-
-
-def _interpolation_problem(error: OmegaConfBaseException, cfg: DictConfig) -> str:
-    if isinstance(error, InterpolationToMissingValueError):
-        written = to_plain(cfg, resolve=False)
-        open_keys = [key for key in dotted_keys(written) if value_at(written, key) == "???"]
-        return f"{open_keys[0]} is required: {open_keys[0]}={_placeholder(open_keys[0])}"
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, UserError):  # raised by a resolver
-            return str(cause)
-        cause = cause.__context__
-    return f"{error.full_key}: {str(error).strip().splitlines()[0]}"
 
 
 def _composition_problem(
@@ -201,7 +155,7 @@ def _composition_problem(
             where = str(error).partition(":")[0]
             return f"{where}: {groups.unknown(group, choice)}"
     merging = "raised while composing config" in str(error)
-    if merging and (clash := conflict(_loader(), name, overrides)):
+    if merging and (clash := conflict(loader(), name, overrides)):
         return clash
     parsed = read_overrides(overrides)
     for word in parsed:
@@ -213,93 +167,10 @@ def _composition_problem(
         # Without the values: what is wrong is either a value's key or the value itself.
         composed = _compose(name, chosen, groups)
         for word in parsed:
-            if message := _key_problem(word, composed, groups):
+            if message := key_problem(word, composed, groups):
                 return message
     lines = [line for line in f"{error}\n{error.__cause__ or ''}".splitlines() if line.strip()]
     reason = lines[0].strip() if lines else type(error).__name__
     # Such as an interpolation without its closing brace: the reason does not say where.
     key = re.search(r"^\s*full_key: (\S+)$", "\n".join(lines), re.M)
     return f"{key[1]}: {reason}" if key and key[1] not in reason else reason
-
-
-def _key_problem(word: Override, composed: Composed, groups: Groups) -> str | None:
-    key = word.key_or_group
-    plain = {"hydra": composed.hydra} if key.startswith("hydra.") else composed.plain
-    if key in groups.choices or word.is_add() or word.is_force_add():
-        return None
-    if has_key(plain, key):
-        inside = value_at(plain, key)
-        if isinstance(inside, Mapping) and not isinstance(word.value(), dict):
-            return f"{word.input_line}: expected a mapping with keys like {some_keys(inside)}"
-        return None
-    parent, _, last = key.rpartition(".")
-    node = value_at(plain, parent)
-    if not isinstance(node, Mapping) or key.startswith("hydra."):
-        return schema.unknown_key(key, {}, dotted_keys(plain))
-    known = schema.known_keys(node, parent) if parent else dict.fromkeys(groups.choices)
-    group = key.partition(".")[0]
-    if parent == f"{group}.source" and has_key(plain, f"{group}.{last}"):
-        return f"unknown key '{key}': it is {group}.{last} here"
-    if last in known:
-        return (
-            f"'{key}' is not in the file that was chosen for {group}; "
-            f"add it with +{word.input_line}"
-        )
-    elsewhere = list(_files_with(key, group, groups))
-    if elsewhere:
-        return (
-            f"unknown key '{key}' with {group}={composed.choices[group]}; "
-            f"it is one of {group}={' and '.join(elsewhere)}"
-        )
-    return schema.unknown_key(key, {**known, **node}, dotted_keys(plain))
-
-
-def _files_with(key: str, group: str, groups: Groups) -> Iterator[str]:
-    """The choices of a group that have a key which the chosen one has not."""
-    repository = _loader().repository
-    for choice in groups.choices.get(group, []):
-        loaded = repository.load_config(f"{group}/{choice}")
-        content = loaded.config if loaded else None
-        inner = key.partition(".")[2]
-        if isinstance(content, DictConfig) and has_key(to_plain(content, resolve=False), inner):
-            yield choice
-
-
-def _explained(
-    problem: schema.Problem,
-    composed: Composed,
-    conf: Path,
-    overrides: Sequence[str],
-    groups: Groups,
-) -> str:
-    if problem.kind == "missing":
-        group = problem.key.partition(".")[0]
-        chosen = f"{group}={composed.choices[group]} " if composed.choices.get(group) else ""
-        return f"{problem.key} is required: {chosen}{problem.key}={_placeholder(problem.key)}"
-    given = {word.lstrip("+").partition("=")[0] for word in overrides} - groups.choices.keys()
-    # `optimizer.betas=[0.9,abc]` is where `optimizer.betas.1` comes from.
-    if any(f"{problem.key}.".startswith(f"{key}.") for key in given):
-        return problem.text
-    file = _origin(problem.key, composed, conf)
-    return problem.text if file is None else f"{file}: {problem.text}"
-
-
-def _placeholder(key: str) -> str:
-    return key.rpartition(".")[2].upper()
-
-
-def _origin(key: str, composed: Composed, conf: Path) -> str | None:
-    """The file that holds a key, where one of the chosen files does."""
-    for group, choice in composed.choices.items():
-        file = conf / group / f"{choice}.yaml"
-        if not file.is_file():
-            continue
-        loaded = OmegaConf.load(file)
-        content = to_plain(loaded, resolve=False) if isinstance(loaded, DictConfig) else {}
-        everywhere = file.read_text(encoding="utf-8").startswith("# @package _global_")
-        inner = key if everywhere else key.removeprefix(f"{group}.")
-        # Another file may have changed it since.
-        if has_key(content, inner) and value_at(content, inner) == value_at(composed.plain, key):
-            return f"{conf.name}/{group}/{choice}.yaml"
-    run = composed.plain.get("run")
-    return f"{run}/config.yaml" if run else None

@@ -1,0 +1,85 @@
+"""An exported folder is whole, right, and nobody else's, or it is not there."""
+
+import os
+import shutil
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from phi3v.model import Checkpoint
+from phi3v.run import export as subject
+
+
+def test_a_folder_with_something_in_it_is_never_written_to(phi3v, lora_run, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    for name in ("out", "file"):
+        for kind in ("--merge", "--adapter"):
+            ended = phi3v("export", lora_run, kind, tmp_path / name)
+            assert ended.status == 2
+            assert "already" in ended.err
+    assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_an_empty_folder_is_filled(phi3v, lora_run, tmp_path):
+    (tmp_path / "out").mkdir()
+    assert phi3v("export", lora_run, "--merge", tmp_path / "out").status == 0
+    Checkpoint(str(tmp_path / "out")).load()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, os.strerror(28))])
+def test_an_interrupted_export_leaves_nothing(phi3v, lora_run, tmp_path, monkeypatch, error):
+    def fails(*words):
+        (draft,) = tmp_path.iterdir()
+        assert (draft / "model.safetensors").is_file()
+        raise error
+
+    monkeypatch.setattr("phi3v.run.export.model_card", fails)
+    ended = phi3v("export", lora_run, "--merge", tmp_path / "out")
+    assert ended.status == (130 if isinstance(error, KeyboardInterrupt) else 2)
+    assert ended.err.count("\n") <= 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_merge_that_changes_logits_is_refused(phi3v, lora_run, tmp_path, monkeypatch):
+    true_merge = subject.merge
+
+    def wrong(model):
+        merged = true_merge(model)
+        merged.lm_head.weight.data += 1e-3
+        return merged
+
+    monkeypatch.setattr(subject, "merge", wrong)
+    ended = phi3v("export", lora_run, "--merge", tmp_path / "out")
+    assert ended.status == 2
+    assert "merging changes logits by up to" in ended.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_that_give_other_logits_are_refused(phi3v, lora_run, tmp_path, monkeypatch):
+    true_write = subject._write
+
+    def wrong(model, *rest):
+        model.model.norm.weight.data *= 1.01
+        true_write(model, *rest)
+
+    monkeypatch.setattr(subject, "_write", wrong)
+    ended = phi3v("export", lora_run, "--merge", tmp_path / "out")
+    assert ended.status == 2
+    assert "the files give other logits" in ended.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_are_no_numbers_are_refused(phi3v, lora_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(lora_run, run)
+    file = run / "adapter" / "adapter_model.safetensors"
+    tensors = load_file(file)
+    next(iter(tensors.values()))[0, 0] = float("nan")
+    save_file(tensors, file)
+    ended = phi3v("export", run, "--merge", tmp_path / "out")
+    assert ended.status == 2
+    assert ended.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
