@@ -1,5 +1,8 @@
 """The tags of a prompt, <|image_1|>, <|image_2|>, ..., and the pictures that they name."""
 
+# The libraries are typed in part.
+# mypy: disable-error-code="no-untyped-call"
+
 import re
 from collections.abc import Sequence
 from typing import Any
