@@ -44,6 +44,7 @@ def assert_same(run: Path, whole: Path) -> None:
 def test_killed_at_any_moment_it_ends_with_the_same_bytes(program, cache, tmp_path) -> None:
     """The command as SLURM would start it again, in one directory until it is done there."""
     env = {**inherited(), "PHI3V_CACHE": str(cache)}
+    program("train.py", "--help")  # the first one of all would wait for the imports
     begun = time.monotonic()
     whole = program("train.py", *WORDS)
     seconds = time.monotonic() - begun

@@ -47,6 +47,8 @@ def _run(
     script: Path, words: list[str], cwd: Path, env: dict[str, str], out: Path, err: Path
 ) -> None:
     os.setsid()
+    # As in a new interpreter: a fork of the server would start a server for its own workers.
+    multiprocessing.set_start_method(None, force=True)
     for file, descriptor in ((out, 1), (err, 2)):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), descriptor)
     os.chdir(cwd)
