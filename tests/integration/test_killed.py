@@ -15,7 +15,7 @@ import pytest
 from warm_start import warm_start
 
 from .conftest import ROOT, SMALL, inherited, read_until, running
-from .test_ranks import FSDP
+from .test_ranks import DDP, FSDP
 from .test_resume import WEIGHTS
 
 pytestmark = pytest.mark.slow
@@ -68,21 +68,19 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(program, cache, tmp_pa
     assert within >= MOMENTS // 3  # else nothing was shown
 
 
-def test_two_processes_that_share_the_model_end_with_the_same_bytes(
-    program, cache, tmp_path
+@pytest.mark.parametrize("strategy", [DDP, FSDP], ids=["ddp", "fsdp"])
+def test_two_processes_that_are_killed_end_with_the_same_bytes(
+    program, cache, tmp_path, strategy
 ) -> None:
-    recipe = (*(word for word in WORDS if word != "data.batch_size=8"), *FSDP)
+    mine = (word for word in WORDS if word != "data.batch_size=8")
+    recipe = (*mine, *strategy, "trainer.max_epochs=2")
     whole = program("train.py", *recipe, fresh=True)
     assert whole.status == 0, whole.err[-3000:]
-    words = (*recipe, "hydra.run.dir=killed", "resume=true")
-    moments = random.Random(12)
-    for _ in range(2):
-        with running(
-            str(ROOT / "train.py"), *words, cwd=tmp_path, env={"PHI3V_CACHE": str(cache)}
-        ) as process:
-            read_until(process, "step ")
-            time.sleep(moments.uniform(0, 1))
-            os.killpg(process.pid, signal.SIGKILL)
+    words = (str(ROOT / "train.py"), *recipe, "hydra.run.dir=killed", "resume=true")
+    with running(*words, cwd=tmp_path, env={"PHI3V_CACHE": str(cache)}) as process:
+        read_until(process, "step ")
+        time.sleep(random.Random(12).uniform(0, 1))
+        os.killpg(process.pid, signal.SIGKILL)
     run = tmp_path / "killed"
     assert not is_done(run)
     done = program("train.py", *recipe, f"hydra.run.dir={run}", "resume=true", fresh=True)

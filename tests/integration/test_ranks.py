@@ -1,6 +1,7 @@
 """Two processes on the CPU, started as a user starts them, train what one process trains."""
 
 import csv
+import functools
 import json
 import shutil
 import signal
@@ -51,25 +52,35 @@ def test_the_same_training_wherever_it_runs(alone, program, words) -> None:
     assert_same_scores(done, alone)
 
 
-@pytest.fixture(scope="module", params=[DDP, FSDP], ids=["from ddp", "from fsdp"])
-def begun(request, cache, tmp_path_factory) -> Path:
+PLACES = {"one": (), "ddp": DDP, "fsdp": FSDP}
+
+
+@pytest.fixture(scope="module")
+def begun(cache, tmp_path_factory):
     """The directory of a run on two processes that was told to end after a few steps."""
-    folder = tmp_path_factory.mktemp("begun")
-    words = (str(ROOT / "train.py"), *WORDS, *request.param, "hydra.run.dir=begun")
-    with running(*words, cwd=folder, env={"PHI3V_CACHE": str(cache)}) as process:
-        read_until(process, "step 1/")
-        process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=120)
-    assert process.returncode == 143, err
-    return folder / "begun"
+
+    @functools.cache
+    def begin(place: str) -> Path:
+        folder = tmp_path_factory.mktemp("begun")
+        words = (str(ROOT / "train.py"), *WORDS, *PLACES[place], "hydra.run.dir=begun")
+        with running(*words, cwd=folder, env={"PHI3V_CACHE": str(cache)}) as process:
+            read_until(process, "step 1/")
+            process.send_signal(signal.SIGTERM)
+            _, err = process.communicate(timeout=120)
+        assert process.returncode == 143, err
+        return folder / "begun"
+
+    return begin
 
 
-@pytest.mark.parametrize("words", [(), DDP, FSDP], ids=["to one", "to ddp", "to fsdp"])
-def test_a_training_goes_on_somewhere_else(begun, alone, program, tmp_path, words) -> None:
-    run = Path(shutil.copytree(begun, tmp_path / "begun"))
-    done = program(
-        "train.py", *WORDS, *words, f"hydra.run.dir={run}", "resume=true", fresh=bool(words)
-    )
+# In the same place it ends with the same bytes: test_killed.
+@pytest.mark.parametrize(
+    ("here", "there"), [("ddp", "one"), ("ddp", "fsdp"), ("fsdp", "one"), ("fsdp", "ddp")]
+)
+def test_a_training_goes_on_somewhere_else(begun, alone, program, tmp_path, here, there) -> None:
+    run = Path(shutil.copytree(begun(here), tmp_path / "begun"))
+    words = (*WORDS, *PLACES[there], f"hydra.run.dir={run}", "resume=true")
+    done = program("train.py", *words, fresh=there != "one")
     assert done.status == 0, done.err[-3000:]
     assert "going on after step" in done.out
     assert_same(run, alone.run)
