@@ -15,7 +15,7 @@ import pytest
 from warm_start import warm_start
 
 from .conftest import ROOT, SMALL, inherited, read_until, running
-from .test_ranks import DDP, FSDP
+from .test_ranks import FSDP
 from .test_resume import WEIGHTS
 
 pytestmark = pytest.mark.slow
@@ -68,12 +68,12 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(program, cache, tmp_pa
     assert within >= MOMENTS // 3  # else nothing was shown
 
 
-@pytest.mark.parametrize("strategy", [DDP, FSDP], ids=["ddp", "fsdp"])
-def test_two_processes_that_are_killed_end_with_the_same_bytes(
-    program, cache, tmp_path, strategy
+def test_two_processes_that_share_the_model_end_with_the_same_bytes(
+    program, cache, tmp_path
 ) -> None:
+    """Two that do not share it are told to end by SLURM: test_launchers."""
     mine = (word for word in WORDS if word != "data.batch_size=8")
-    recipe = (*mine, *strategy, "trainer.max_epochs=2")
+    recipe = (*mine, *FSDP, "trainer.max_epochs=2")
     whole = program("train.py", *recipe, fresh=True)
     assert whole.status == 0, whole.err[-3000:]
     words = (str(ROOT / "train.py"), *recipe, "hydra.run.dir=killed", "resume=true")

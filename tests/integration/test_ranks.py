@@ -73,7 +73,7 @@ def begun(cache, tmp_path_factory):
     return begin
 
 
-# In the same place it ends with the same bytes: test_killed.
+# In the same place it ends with the same bytes: test_killed for FSDP, test_launchers for DDP.
 @pytest.mark.parametrize(
     ("here", "there"), [("ddp", "one"), ("ddp", "fsdp"), ("fsdp", "one"), ("fsdp", "ddp")]
 )
