@@ -6,7 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
 pytestmark = pytest.mark.slow
 
@@ -30,6 +32,25 @@ def test_a_training_goes_on_from_the_adapter_of_a_run_and_needs_it_no_more(
     again = program("eval.py", f"run={second.run}")
     assert again.status == 0, again.err[-3000:]
     assert "the run's test figures, exactly" in again.out
+
+
+def test_on_a_bf16_base_the_figures_are_those_of_the_adapter_that_is_kept(
+    small_words, program
+) -> None:
+    done = program("train.py", *small_words, "model.dtype=bfloat16")
+    assert done.status == 0, done.err[-3000:]
+    kept = load_file(done.run / "adapter" / "adapter_model.safetensors")
+    assert {tensor.dtype for tensor in kept.values()} == {torch.bfloat16}
+    again = program("eval.py", f"run={done.run}")
+    assert again.status == 0, again.err[-3000:]
+    assert "the run's test figures, exactly" in again.out
+    answers = (each.run / "predictions.jsonl" for each in (done, again))
+    one, other = (file.read_text() for file in answers)
+    assert one == other
+    checkpoint = torch.load(done.run / "checkpoints" / "last.ckpt", weights_only=True)
+    exact = checkpoint["state_dict"].values()  # training goes on from every digit
+    assert all(tensor.dtype == torch.float32 for tensor in exact)
+    assert not all(torch.equal(tensor, tensor.bfloat16().float()) for tensor in exact)
 
 
 def test_an_adapter_of_other_settings_is_told_before_anything_is_loaded(

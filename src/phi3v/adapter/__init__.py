@@ -13,6 +13,7 @@ from phi3v.adapter.counting import PartCount, trainable_parts
 from phi3v.adapter.folder import add_adapter, load_adapter, save_adapter
 from phi3v.adapter.lora import LoraAdapter
 from phi3v.adapter.merging import merge_into
+from phi3v.adapter.rounding import round_to_base
 from phi3v.adapter.state import load_trained_state, trained_state
 from phi3v.adapter.whole import FullFineTuning, NoAdapter
 from phi3v.model import Phi3VForCausalLM
@@ -43,6 +44,7 @@ __all__ = [
     "load_adapter",
     "load_trained_state",
     "merge_into",
+    "round_to_base",
     "save_adapter",
     "trainable_parts",
     "trained_state",

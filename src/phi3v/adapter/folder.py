@@ -28,6 +28,7 @@ from phi3v.adapter.reading import (
     leaves_base_alone,
     read_adapter,
 )
+from phi3v.adapter.rounding import type_of_base, without_loss
 from phi3v.adapter.state import check_same_tensors
 from phi3v.errors import UserError
 from phi3v.model import Phi3VForCausalLM
@@ -39,6 +40,8 @@ MODEL_WEIGHTS = "model.safetensors"
 
 def save_adapter(model: nn.Module, folder: str | Path, writes: bool = True) -> None:
     """Write what was trained: a PEFT folder for a LoRA, a model folder otherwise.
+
+    A LoRA's tensors are written in the base's type where that loses nothing: see `round_to_base`.
 
     Args:
         model: What was trained. Where it is divided over processes, all of them have to call this.
@@ -59,7 +62,10 @@ def save_adapter(model: nn.Module, folder: str | Path, writes: bool = True) -> N
         with quiet():
             as_phi3v(model).save_pretrained(folder, state_dict=state, max_shard_size="5GB")
         return
-    tensors = {key: tensor.detach().contiguous() for key, tensor in state.items()}
+    dtype = type_of_base(model)
+    tensors = {
+        key: without_loss(tensor.detach().contiguous(), dtype) for key, tensor in state.items()
+    }
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     config = copy.deepcopy(model.peft_config["default"])
     config.inference_mode = True

@@ -13,7 +13,7 @@ import lightning
 from omegaconf import DictConfig
 from torch import nn
 
-from phi3v.adapter import Adapter, load_trained_state, save_adapter
+from phi3v.adapter import Adapter, load_trained_state, round_to_base, save_adapter
 from phi3v.config import instantiate, public_config, save_config
 from phi3v.config.containers import dotted_keys, value_at
 from phi3v.config.launchers import is_first_process
@@ -223,6 +223,7 @@ def keep_model(
         The folder.
     """
     if adapter.kind == "lora":
+        round_to_base(model)  # before it is scored: the figures are those of what is kept
         save_adapter(model, run.adapter, writes)
         return run.adapter
     save_adapter(model, run.model, writes)

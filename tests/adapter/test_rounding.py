@@ -1,0 +1,89 @@
+"""What is kept of a LoRA is as exact as its base, and what was measured is what is kept."""
+
+import copy
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from phi3v.adapter import (
+    FullFineTuning,
+    LoraAdapter,
+    load_adapter,
+    round_to_base,
+    save_adapter,
+    trained_state,
+)
+
+WHAT_STAYS = {
+    "magnitudes": LoraAdapter(r=2, alpha=4, use_dora=True),
+    "whole part": LoraAdapter(r=2, alpha=4, whole=["projector"]),
+}
+
+
+def trained_a_little(model):
+    generator = torch.Generator().manual_seed(11)
+    for tensor in trained_state(model).values():
+        tensor.add_(torch.randn(tensor.shape, generator=generator), alpha=0.05)
+    return model
+
+
+def is_matrix(name):
+    return ".lora_A." in name or ".lora_B." in name
+
+
+def copied(state):
+    return {name: tensor.clone() for name, tensor in state.items()}
+
+
+def test_on_a_bf16_base_matrices_are_rounded_and_stay_float32(bf16_base):
+    model = trained_a_little(LoraAdapter(r=2, alpha=4).attach(bf16_base))
+    before = copied(trained_state(model))
+    round_to_base(model)
+    for name, tensor in trained_state(model).items():
+        assert tensor.dtype == torch.float32
+        assert torch.equal(tensor, before[name].bfloat16().float())
+        assert not torch.equal(tensor, before[name])
+
+
+@pytest.mark.parametrize("kind", WHAT_STAYS)
+def test_what_is_no_matrix_of_a_lora_keeps_every_digit(bf16_base, kind):
+    model = trained_a_little(WHAT_STAYS[kind].attach(bf16_base))
+    before = copied(trained_state(model))
+    round_to_base(model)
+    others = {name: t for name, t in trained_state(model).items() if not is_matrix(name)}
+    assert others
+    assert all(torch.equal(tensor, before[name]) for name, tensor in others.items())
+
+
+def test_a_float32_base_and_a_whole_model_are_left_alone(base):
+    for adapter in (LoraAdapter(r=2, alpha=4), FullFineTuning()):
+        model = trained_a_little(adapter.attach(copy.deepcopy(base)))
+        before = copied(trained_state(model))
+        round_to_base(model)
+        assert all(torch.equal(t, before[name]) for name, t in trained_state(model).items())
+
+
+@pytest.mark.parametrize("kind", [*WHAT_STAYS, "lora"])
+def test_what_was_rounded_is_half_as_large_and_loads_to_the_bit(
+    bf16_base, logits_of, tmp_path, kind
+):
+    adapter = WHAT_STAYS.get(kind, LoraAdapter(r=2, alpha=4))
+    again = copy.deepcopy(bf16_base)
+    model = trained_a_little(adapter.attach(bf16_base))
+    round_to_base(model)
+    save_adapter(model, tmp_path)
+    written = load_file(tmp_path / "adapter_model.safetensors")
+    matrices = {t.dtype for name, t in written.items() if is_matrix(name)}
+    assert matrices == {torch.bfloat16}
+    loaded = load_adapter(again, tmp_path)
+    assert torch.equal(logits_of(loaded), logits_of(model))
+
+
+def test_what_was_not_rounded_is_written_with_every_digit(bf16_base, logits_of, tmp_path):
+    again = copy.deepcopy(bf16_base)
+    model = trained_a_little(LoraAdapter(r=2, alpha=4).attach(bf16_base))
+    save_adapter(model, tmp_path)
+    written = load_file(tmp_path / "adapter_model.safetensors")
+    assert {tensor.dtype for tensor in written.values()} == {torch.float32}
+    assert torch.equal(logits_of(load_adapter(again, tmp_path)), logits_of(model))
