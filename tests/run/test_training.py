@@ -4,7 +4,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from phi3v.errors import UserError
-from phi3v.run.training import adapter_of
+from phi3v.run.assembly import adapter_of
 
 
 def test_a_resumed_training_does_without_the_folder_that_it_began_with(tmp_path):

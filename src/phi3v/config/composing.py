@@ -22,10 +22,7 @@ from yaml import YAMLError
 from phi3v.config import resolvers, schema
 from phi3v.config.broken import conflict, unreadable
 from phi3v.config.composed import Composed, folders, loader
-from phi3v.config.containers import (
-    resolved_in_part,
-    to_plain,
-)
+from phi3v.config.containers import resolved_in_part, to_plain
 from phi3v.config.explaining import explained, interpolation_problem, key_problem
 from phi3v.config.overrides import Groups, alternatives, read_overrides
 from phi3v.errors import UserError

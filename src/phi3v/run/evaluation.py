@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import lightning
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
@@ -16,8 +17,9 @@ from phi3v.config.launchers import is_first_process
 from phi3v.data import Source
 from phi3v.data.splits import ids_in, read_splits
 from phi3v.errors import UserError
-from phi3v.run.answering import answer
+from phi3v.run.answering import Answers, answer
 from phi3v.run.assembly import (
+    Pieces,
     adapter_of,
     base_again,
     base_of,
@@ -39,7 +41,7 @@ from phi3v.run.numerics import repeatable
 from phi3v.run.quiet import quiet_libraries
 from phi3v.run.ranks import begin, ending_together, leave, place
 from phi3v.run.scoring import score
-from phi3v.run.side_by_side import Beside, check_examples, compared_runs
+from phi3v.run.side_by_side import Beside, Other, check_examples, compared_runs
 from phi3v.task import Task
 from phi3v.training import ShardedStrategy
 from phi3v.training.sharding import is_sharded
@@ -71,49 +73,18 @@ def evaluate(cfg: DictConfig) -> float | None:
         save_config(cfg, here.path)
         here.write_environment(environment(cfg.seed))
 
-    words = HydraConfig.get().overrides.task
-    if run and any(word.lstrip("+~").startswith("adapter") for word in words):
-        raise UserError("adapter: with run=... the adapter is the run's own; leave the word out")
-    if not run and any(word.lstrip("+~").startswith("adapter") for word in words):
-        raise UserError("adapter: a bare base has none; leave the word out, or give run=...")
+    words = list(HydraConfig.get().overrides.task)
+    _refuse_an_adapter(run, words)
     check_processes(cfg)
     check_nodes(cfg)
     trainer = make_trainer(cfg, [])
     check_objective(str(cfg.objective), cast(Task, instantiate(cfg.task)))
-    divided = isinstance(trainer.strategy, ShardedStrategy)
-    if divided and cfg.compare:
+    if cfg.compare and isinstance(trainer.strategy, ShardedStrategy):
         raise UserError("compare: adapters are changed on a whole model; use another trainer")
     title, others = compared_runs(cfg, run) if cfg.compare else ("Fine-tuned", [])
-    splits_file = splits_for(cfg, run, words) if run else None
-    if splits_file:  # told before a model is loaded
-        check_examples(others, cfg.split, read_splits(splits_file).get(cfg.split, ()))
-    pieces = build(
-        cfg,
-        run=run,
-        splits_file=splits_file,
-        # An adapter that takes its start out of the weights does so again when it is loaded.
-        hollow=divided and not adapter_of(cfg, starts=False).reads_weights,
-        device=None if divided else trainer.strategy.root_device,
-    )
-    check_examples(others, cfg.split, (one.id for one in pieces.data.examples.get(cfg.split, ())))
-    log.info(pieces.data.summary())
-    model = restore(run, pieces.loaded) if run else pieces.loaded.model
-    begin(trainer)
-    with ending_together(trainer):
-        place(model.eval(), pieces.loaded.weights, trainer)
-        gib = cfg.model.get("vision_cache_gib", 0)
-        if not is_sharded(model):  # all processes of a divided model have to look at the same time
-            remember_pictures(model, gib)
-        subject = title if run else "Base model"
-        answers = answer(
-            model, pieces.task, pieces.data,
-            split=cfg.split, max_new_tokens=cfg.max_new_tokens,
-            base=base_of(model, lambda: base_again(pieces, trainer)) if run else None,
-            device=trainer.strategy.root_device, subject=subject,
-            limit=cfg.trainer.limit_test_batches,
-            others=Beside(others, model, pieces, gib).models(),
-        )  # fmt: skip
-        leave()
+    subject = title if run else "Base model"
+    pieces = _pieces(cfg, run, words, others, trainer)
+    answers = _answers(cfg, run, pieces, others, trainer, subject)
     if not trainer.is_global_zero:
         return None
 
@@ -127,6 +98,68 @@ def evaluate(cfg: DictConfig) -> float | None:
     show_results(here, scored.summary, lines)
     figures: dict[str, float | None] = scored.summary["systems"]["fine_tuned"]
     return figures.get(cfg.objective.partition("/")[2])
+
+
+def _refuse_an_adapter(run: RunDirectory | None, words: Sequence[str]) -> None:
+    if any(word.lstrip("+~").startswith("adapter") for word in words):
+        raise UserError(
+            "adapter: with run=... the adapter is the run's own; leave the word out"
+            if run
+            else "adapter: a bare base has none; leave the word out, or give run=..."
+        )
+
+
+def _pieces(
+    cfg: DictConfig,
+    run: RunDirectory | None,
+    words: Sequence[str],
+    others: list[Other],
+    trainer: lightning.Trainer,
+) -> Pieces:
+    """Task, data and base; that other runs have the same examples is checked before and after."""
+    divided = isinstance(trainer.strategy, ShardedStrategy)
+    splits_file = splits_for(cfg, run, words) if run else None
+    if splits_file:  # told before a model is loaded
+        check_examples(others, cfg.split, read_splits(splits_file).get(cfg.split, ()))
+    pieces = build(
+        cfg,
+        run=run,
+        splits_file=splits_file,
+        # An adapter that takes its start out of the weights does so again when it is loaded.
+        hollow=divided and not adapter_of(cfg, starts=False).reads_weights,
+        device=None if divided else trainer.strategy.root_device,
+    )
+    check_examples(others, cfg.split, (one.id for one in pieces.data.examples.get(cfg.split, ())))
+    log.info(pieces.data.summary())
+    return pieces
+
+
+def _answers(
+    cfg: DictConfig,
+    run: RunDirectory | None,
+    pieces: Pieces,
+    others: list[Other],
+    trainer: lightning.Trainer,
+    subject: str,
+) -> Answers:
+    """Lets the run's model, the base and the other runs answer, on all processes together."""
+    model = restore(run, pieces.loaded) if run else pieces.loaded.model
+    begin(trainer)
+    with ending_together(trainer):
+        place(model.eval(), pieces.loaded.weights, trainer)
+        gib = cfg.model.get("vision_cache_gib", 0)
+        if not is_sharded(model):  # all processes of a divided model have to look at the same time
+            remember_pictures(model, gib)
+        answers = answer(
+            model, pieces.task, pieces.data,
+            split=cfg.split, max_new_tokens=cfg.max_new_tokens,
+            base=base_of(model, lambda: base_again(pieces, trainer)) if run else None,
+            device=trainer.strategy.root_device, subject=subject,
+            limit=cfg.trainer.limit_test_batches,
+            others=Beside(others, model, pieces, gib).models(),
+        )  # fmt: skip
+        leave()
+    return answers
 
 
 def splits_for(cfg: DictConfig, run: RunDirectory, words: Sequence[str]) -> Path | None:

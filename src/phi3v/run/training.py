@@ -7,52 +7,31 @@ import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import lightning
+from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 from torch import nn
 
 from phi3v.adapter import Adapter, load_trained_state, round_to_base, save_adapter
-from phi3v.config import instantiate, public_config, save_config
-from phi3v.config.containers import dotted_keys, value_at
+from phi3v.config import save_config
 from phi3v.config.launchers import is_first_process
-from phi3v.data.splits import save_splits
 from phi3v.errors import PrunedError
-from phi3v.metric import FieldMetrics
-from phi3v.run.answering import answer
-from phi3v.run.assembly import Pieces, adapter_of, base_again, base_of, build, remember_pictures
-from phi3v.run.checks import (
-    check_intervals,
-    check_lora_plus,
-    check_monitored,
-    check_numbers,
-    check_objective,
-    check_processes,
-    check_splits,
-    check_step,
-    make_trainer,
-)
+from phi3v.run.answering import Answers, answer
+from phi3v.run.assembly import Pieces, base_again, base_of
+from phi3v.run.checks import check_numbers, check_processes, check_step
 from phi3v.run.directory import RunDirectory
 from phi3v.run.ending import show_results, write_results
 from phi3v.run.environment import environment
 from phi3v.run.loggers import log_final, make_loggers
 from phi3v.run.numerics import repeatable
-from phi3v.run.plan import plan
 from phi3v.run.quiet import quiet_libraries
 from phi3v.run.ranks import ending_together, leave
 from phi3v.run.resuming import Begun, goes_on, take_up
-from phi3v.run.scoring import field_values, score
-from phi3v.task import Task
-from phi3v.training import (
-    BestCheckpoint,
-    FineTuning,
-    Interruption,
-    RankGuard,
-    ShardedStrategy,
-    StopHopeless,
-    read_weights,
-)
+from phi3v.run.scoring import score
+from phi3v.run.setup import Setup, set_up
+from phi3v.training import BestCheckpoint, StopHopeless, read_weights
 
 log = logging.getLogger(__name__)
 
@@ -73,74 +52,47 @@ def train(cfg: DictConfig) -> float | None:
     check_step(cfg)
     repeatable(cfg.seed)
     begun = take_up(cfg, run) if goes_on(cfg) else Begun()
-    writes = is_first_process()
-    if writes and begun.checkpoint is None:
-        save_config(cfg, run.path)
-    if writes:
+    if is_first_process():
+        if begun.checkpoint is None:
+            save_config(cfg, run.path)
         run.write_environment(environment(cfg.seed))
+    setup = set_up(cfg, run, begun)
+    loggers = setup.trainer.loggers = make_loggers(cfg, run, begun.step)
+    validated = _fit(cfg, setup, begun)
+    kept, answers = _test(cfg, setup, run)
+    if not setup.trainer.is_global_zero:
+        return None
+    return _report(cfg, setup, run, answers, validated, kept, loggers)
 
-    # What is cheap comes first: its mistakes are told before a large model is loaded.
-    adapter = adapter_of(cfg, starts=begun.checkpoint is None)
-    optimizer, scheduler = instantiate(cfg.optimizer), instantiate(cfg.scheduler)
-    check_lora_plus(cfg, adapter)
-    callbacks = [instantiate(node) for node in (cfg.callbacks or {}).values()]
-    interruption = Interruption()
-    callbacks += [RankGuard(settings_of(cfg)), interruption]
-    trainer = make_trainer(cfg, callbacks)
-    task = cast(Task, instantiate(cfg.task))
-    check_objective(cfg.objective, task)
-    check_monitored(cfg, task, callbacks)
 
-    # The examples that the run was begun with keep their places.
-    divided = isinstance(trainer.strategy, ShardedStrategy)
-    pieces = build(
-        cfg,
-        splits_file=run.splits if begun.checkpoint else None,
-        hollow=divided and not adapter.reads_weights,
-        device=None if divided else trainer.strategy.root_device,
-    )
-    check_splits(pieces)
-    pieces.data.trainer = trainer  # which decides how many batches an epoch has on this rank
-    check_intervals(cfg, pieces)
-    if writes:
-        save_splits(pieces.data.splits, run.splits)
-    log.info(pieces.data.summary())
-    log.info(plan(trainer, pieces.data))
-
-    model = adapter.attach(pieces.loaded.model)
-    if not divided:  # all processes of a divided model have to look at the same time
-        remember_pictures(model, cfg.model.get("vision_cache_gib", 0))
-    module = FineTuning(
-        model,
-        pieces.loaded.processor,
-        pieces.task,
-        optimizer=optimizer,
-        scheduler=scheduler,
-        metrics=FieldMetrics(pieces.task, field_values(pieces.task, pieces.data.examples["train"])),
-        max_new_tokens=cfg.max_new_tokens,
-        seed=cfg.seed,
-        max_skipped_steps=cfg.max_skipped_steps,
-        weights=pieces.loaded.weights,
-    )
-    loggers = trainer.loggers = make_loggers(cfg, run, begun.step)
+def _fit(cfg: DictConfig, setup: Setup, begun: Begun) -> Mapping[str, float]:
+    """Trains to the end; the validation metrics of what is kept."""
+    trainer, data = setup.trainer, setup.pieces.data
     if begun.checkpoint:
         log.info("going on after step %d, from %s", begun.step, begun.checkpoint)
-    trainer.fit(module, datamodule=pieces.data, ckpt_path=begun.checkpoint)
-    if interruption.received:  # in the very last step
-        raise SystemExit(128 + interruption.received)
-    refuse_hopeless(callbacks, cfg.objective)
-    validated = best_values(callbacks) or _validated_last(trainer)
+    trainer.fit(setup.module, datamodule=data, ckpt_path=begun.checkpoint)
+    if setup.interruption.received:  # in the very last step
+        raise SystemExit(128 + setup.interruption.received)
+    refuse_hopeless(setup.callbacks, cfg.objective)
+    validated = best_values(setup.callbacks) or _validated_last(trainer)
     if not validated and trainer.limit_val_batches:
         # The training was shorter than the way to its first validation.
-        trainer.validate(module, datamodule=pieces.data, verbose=False)
+        trainer.validate(setup.module, datamodule=data, verbose=False)
         validated = _validated_last(trainer)
+    return validated
 
-    # All processes score what they have trained together; what comes out is told by the first.
+
+def _test(cfg: DictConfig, setup: Setup, run: RunDirectory) -> tuple[Path, Answers]:
+    """Keeps the best of what was trained, and lets it answer the test split.
+
+    All processes score what they have trained together; what comes out is told by the first.
+    """
+    trainer, pieces, model = setup.trainer, setup.pieces, setup.module.model
     with ending_together(trainer):
-        use_best(model, callbacks)
-        if not divided:
+        use_best(model, setup.callbacks)
+        if not setup.divided:
             model.to(trainer.strategy.root_device)
-        kept = keep_model(adapter, model, pieces, run, writes=trainer.is_global_zero)
+        kept = keep_model(setup.adapter, model, pieces, run, writes=trainer.is_global_zero)
         answers = answer(
             model, pieces.task, pieces.data,
             split="test", max_new_tokens=cfg.max_new_tokens,
@@ -148,16 +100,26 @@ def train(cfg: DictConfig) -> float | None:
             device=trainer.strategy.root_device, limit=cfg.trainer.limit_test_batches,
         )  # fmt: skip
         leave()
-    if not trainer.is_global_zero:
-        return None
+    return kept, answers
 
-    scored = score(answers, pieces.task, pieces.data)
+
+def _report(
+    cfg: DictConfig,
+    setup: Setup,
+    run: RunDirectory,
+    answers: Answers,
+    validated: Mapping[str, float],
+    kept: Path,
+    loggers: list[Logger],
+) -> float:
+    """Writes and shows what came out; the objective."""
+    scored = score(answers, setup.pieces.task, setup.pieces.data)
     scored.summary["metrics"] |= {
         name: value if math.isfinite(value) else None for name, value in validated.items()
     }
-    write_results(run, scored, pieces.task, cfg, cfg.name)
+    write_results(run, scored, setup.pieces.task, cfg, cfg.name)
     objective = scored.summary["metrics"].get(cfg.objective)
-    log_final(loggers, scored, trainer.global_step, (cfg.objective, objective))
+    log_final(loggers, scored, setup.trainer.global_step, (cfg.objective, objective))
     again = f"python eval.py run={run.path}"
     show_results(run, scored.summary, {"adapter": str(kept), "evaluate": again})
     # Answers of a model that is no model any more may look like a figure.
@@ -176,13 +138,6 @@ def refuse_hopeless(callbacks: list[Any], objective: str) -> None:
             leave()
             reached = callback.best if callback.monitor == objective else None
             raise PrunedError(callback.reason, reached)
-
-
-def settings_of(cfg: DictConfig) -> dict[str, Any]:
-    """Every value of a configuration by its dotted key."""
-    plain = public_config(cfg)
-    values = {key: value_at(plain, key) for key in dotted_keys(plain)}
-    return {key: value for key, value in values.items() if not isinstance(value, Mapping)}
 
 
 def use_best(model: nn.Module, callbacks: list[Any]) -> None:

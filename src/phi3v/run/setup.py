@@ -1,0 +1,135 @@
+"""All that a training is made of, built from its configuration and checked against each other.
+
+setup = set_up(cfg, run, begun)
+setup.trainer.fit(setup.module, datamodule=setup.pieces.data)
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import lightning
+from lightning.pytorch import Callback
+from omegaconf import DictConfig
+
+from phi3v.adapter import Adapter
+from phi3v.config import instantiate, public_config
+from phi3v.config.containers import dotted_keys, value_at
+from phi3v.config.launchers import is_first_process
+from phi3v.data.splits import save_splits
+from phi3v.metric import FieldMetrics
+from phi3v.run.assembly import Pieces, adapter_of, build, remember_pictures
+from phi3v.run.checks import (
+    check_intervals,
+    check_lora_plus,
+    check_monitored,
+    check_objective,
+    check_splits,
+    make_trainer,
+)
+from phi3v.run.directory import RunDirectory
+from phi3v.run.plan import plan
+from phi3v.run.resuming import Begun
+from phi3v.run.scoring import field_values
+from phi3v.task import Task
+from phi3v.training import FineTuning, Interruption, RankGuard, ShardedStrategy
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A training that can begin.
+
+    Attributes:
+        trainer: Has the callbacks already.
+        callbacks: Those of the configuration and the house's own.
+        interruption: Knows whether the training was told to end.
+        adapter: What trains.
+        pieces: Task, data and base.
+        module: The model with its adapter, and how it learns.
+    """
+
+    trainer: lightning.Trainer
+    callbacks: list[Callback]
+    interruption: Interruption
+    adapter: Adapter
+    pieces: Pieces
+    module: FineTuning
+
+    @property
+    def divided(self) -> bool:
+        """Whether processes share the weights."""
+        return isinstance(self.trainer.strategy, ShardedStrategy)
+
+
+def set_up(cfg: DictConfig, run: RunDirectory, begun: Begun) -> Setup:
+    """Build a training, what is cheap first: mistakes are told before a large model is loaded.
+
+    Args:
+        cfg: The configuration.
+        run: Gets the splits; has them already where the training goes on.
+        begun: What there is of the training.
+
+    Raises:
+        UserError: For whatever the user has to put right.
+    """
+    adapter = adapter_of(cfg, starts=begun.checkpoint is None)
+    optimizer, scheduler = instantiate(cfg.optimizer), instantiate(cfg.scheduler)
+    check_lora_plus(cfg, adapter)
+    interruption = Interruption()
+    callbacks = [instantiate(node) for node in (cfg.callbacks or {}).values()]
+    callbacks += [RankGuard(settings_of(cfg)), interruption]
+    trainer = make_trainer(cfg, callbacks)
+    task = cast(Task, instantiate(cfg.task))
+    check_objective(cfg.objective, task)
+    check_monitored(cfg, task, callbacks)
+    pieces = _pieces(cfg, run, begun, adapter, trainer)
+
+    model = adapter.attach(pieces.loaded.model)
+    if not isinstance(trainer.strategy, ShardedStrategy):
+        # All processes of a divided model have to look at the same time.
+        remember_pictures(model, cfg.model.get("vision_cache_gib", 0))
+    module = FineTuning(
+        model,
+        pieces.loaded.processor,
+        pieces.task,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        metrics=FieldMetrics(pieces.task, field_values(pieces.task, pieces.data.examples["train"])),
+        max_new_tokens=cfg.max_new_tokens,
+        seed=cfg.seed,
+        max_skipped_steps=cfg.max_skipped_steps,
+        weights=pieces.loaded.weights,
+    )
+    return Setup(trainer, callbacks, interruption, adapter, pieces, module)
+
+
+def _pieces(
+    cfg: DictConfig, run: RunDirectory, begun: Begun, adapter: Adapter, trainer: lightning.Trainer
+) -> Pieces:
+    """Loads data and base, and tells what there is; the splits are written down."""
+    divided = isinstance(trainer.strategy, ShardedStrategy)
+    pieces = build(
+        cfg,
+        # The examples that the run was begun with keep their places.
+        splits_file=run.splits if begun.checkpoint else None,
+        hollow=divided and not adapter.reads_weights,
+        device=None if divided else trainer.strategy.root_device,
+    )
+    check_splits(pieces)
+    pieces.data.trainer = trainer  # which decides how many batches an epoch has on this rank
+    check_intervals(cfg, pieces)
+    if is_first_process():
+        save_splits(pieces.data.splits, run.splits)
+    log.info(pieces.data.summary())
+    log.info(plan(trainer, pieces.data))
+    return pieces
+
+
+def settings_of(cfg: DictConfig) -> dict[str, Any]:
+    """Every value of a configuration by its dotted key."""
+    plain = public_config(cfg)
+    values = {key: value_at(plain, key) for key in dotted_keys(plain)}
+    return {key: value for key, value in values.items() if not isinstance(value, Mapping)}
