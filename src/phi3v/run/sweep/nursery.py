@@ -81,6 +81,9 @@ class ForkedJob:
 def _run(words: list[str], folder: str, environment: dict[str, str]) -> None:
     """Become `python <words>`, in the process of the job."""
     outcome.begin()
+    # As in a new interpreter; or else the data's workers would be children of another such server,
+    # which imports everything once more.
+    multiprocessing.set_start_method(None, force=True)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
