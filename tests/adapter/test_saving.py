@@ -89,6 +89,14 @@ def test_a_saved_adapter_loads_into_one_that_is_attached(base, fresh_base, logit
     assert all("lora_" in name for name in trained_state(again))
 
 
+@pytest.mark.parametrize("kind", ["lora", "full"])
+def test_whoever_may_read_the_folder_may_read_its_files(base, tmp_path, kind):
+    save_adapter(KINDS[kind].attach(base), tmp_path / "adapter")
+    folder = (tmp_path / "adapter").stat().st_mode
+    modes = {file.stat().st_mode & 0o777 for file in (tmp_path / "adapter").iterdir()}
+    assert modes == {folder & 0o666}
+
+
 def test_peft_itself_reads_the_folder(base, fresh_base, logits_of, tmp_path):
     model = train_a_little(KINDS["lora"].attach(base))
     save_adapter(model, tmp_path)

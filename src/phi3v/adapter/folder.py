@@ -31,6 +31,7 @@ from phi3v.adapter.reading import (
 from phi3v.adapter.rounding import type_of_base, without_loss
 from phi3v.adapter.state import check_same_tensors
 from phi3v.errors import UserError
+from phi3v.files import as_open_as_folder
 from phi3v.model import Phi3VForCausalLM
 from phi3v.model.divided import whole
 from phi3v.model.loading import quiet
@@ -61,6 +62,7 @@ def save_adapter(model: nn.Module, folder: str | Path, writes: bool = True) -> N
     if not isinstance(model, PeftModel):
         with quiet():
             as_phi3v(model).save_pretrained(folder, state_dict=state, max_shard_size="5GB")
+        as_open_as_folder(folder)
         return
     dtype = type_of_base(model)
     tensors = {
@@ -71,6 +73,7 @@ def save_adapter(model: nn.Module, folder: str | Path, writes: bool = True) -> N
     config.inference_mode = True
     config.save_pretrained(str(folder))
     _sort_lists(folder / CONFIG)
+    as_open_as_folder(folder)
 
 
 def load_adapter(model: nn.Module, folder: str | Path) -> nn.Module:

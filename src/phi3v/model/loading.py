@@ -12,6 +12,7 @@ import torch
 from transformers.utils import logging
 
 from phi3v.errors import UserError
+from phi3v.files import as_open_as_folder
 from phi3v.model.modeling import Phi3VForCausalLM
 from phi3v.model.processing import Phi3VProcessor
 from phi3v.model.slices import WeightFiles
@@ -38,6 +39,7 @@ class Loaded:
         with quiet():
             self.model.save_pretrained(folder)
             self.processor.save_pretrained(folder)
+        as_open_as_folder(folder)
 
 
 def ready(loaded: Loaded, gradient_checkpointing: bool) -> Loaded:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from phi3v.errors import UserError
+from phi3v.files import as_open_as_folder
 
 
 def check_free(out: Path) -> None:
@@ -40,8 +41,7 @@ def placed(out: Path) -> Iterator[Path]:
     try:
         draft.mkdir(parents=True)
         yield draft
-        for file in draft.iterdir():  # safetensors makes its files private
-            file.chmod(draft.stat().st_mode & 0o666)
+        as_open_as_folder(draft)
         check_free(out)  # it may have taken minutes
         draft.replace(out)
     except OSError as error:
