@@ -94,6 +94,52 @@ def test_what_engines_do_not_take_is_refused_with_the_way_out(phi3v, kind, tmp_p
     assert not (tmp_path / "out").exists()
 
 
+def test_what_was_written_is_compared_with_the_run(phi3v, served_run, tmp_path):
+    ended = phi3v("export", served_run, "--adapter", tmp_path / "out")
+    compared = [line for line in ended.out.splitlines() if line.startswith("written against")]
+    assert compared
+    told = compared[-1]
+    assert "the same logits at all" in told or float(told.split("most ")[1].split()[0]) < 1e-4
+    card = (tmp_path / "out/README.md").read_text()
+    assert all(line in card for line in compared)
+
+
+def test_an_adapter_that_is_not_what_was_trained_is_not_written(phi3v, tmp_path, monkeypatch):
+    from phi3v.run import export as subject
+
+    true_write = subject.write_servable
+
+    def wrong(folder, tensors, config):
+        true_write(folder, {name: 1.01 * tensor for name, tensor in tensors.items()}, config)
+
+    monkeypatch.setattr(subject, "write_servable", wrong)
+    run = make_run(tmp_path / "run", "adapter.r=2")
+    ended = phi3v("export", run, "--adapter", tmp_path / "out")
+    assert ended.status == 2
+    assert "written anew it gives other logits" in ended.err
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_rank_that_the_weights_do_not_have_is_refused(phi3v, tmp_path):
+    run = make_run(tmp_path / "run", "adapter.r=4")
+    file = run / "adapter" / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "r": 2}))
+    ended = phi3v("export", run, "--adapter", tmp_path / "out")
+    assert ended.status == 2
+    assert "has shape" in ended.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_of_a_base_in_four_bits_it_is_told_what_it_belongs_to(phi3v, tmp_path):
+    run = make_run(tmp_path / "run", "adapter.r=4", "model.quantization=nf4")
+    ended = phi3v("export", run, "--adapter", tmp_path / "out")
+    assert ended.status == 0, ended.err
+    note = "trained on a base rounded to nf4: serve it over one"
+    assert note in ended.out
+    assert note in (tmp_path / "out/README.md").read_text()
+    assert "written against the run's adapter, float32: the same logits" in ended.out
+
+
 def test_modules_that_are_saved_whole_are_refused(phi3v, tmp_path):
     run = make_run(tmp_path / "run", "adapter.r=1")
     file = run / "adapter" / "adapter_config.json"

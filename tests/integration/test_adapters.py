@@ -53,6 +53,18 @@ def test_on_a_bf16_base_the_figures_are_those_of_the_adapter_that_is_kept(
     assert not all(torch.equal(tensor, tensor.bfloat16().float()) for tensor in exact)
 
 
+def test_on_a_base_in_four_bits_it_is_scored_as_it_was_trained_and_says_so(
+    small_words, program
+) -> None:
+    done = program("train.py", *small_words, "model.quantization=nf4")
+    assert done.status == 0, done.err[-3000:]
+    again = program("eval.py", f"run={done.run}")
+    assert again.status == 0, again.err[-3000:]
+    assert "the run's test figures, exactly" in again.out
+    for each in (done, again):
+        assert "base: the decoder in four bits (nf4), for training and for scoring" in each.out
+
+
 def test_an_adapter_of_other_settings_is_told_before_anything_is_loaded(
     small, small_words, program
 ) -> None:

@@ -41,7 +41,7 @@ def parser() -> Parser:
     )  # fmt: skip
     made.add_argument(
         "--device", choices=("cpu", "cuda"), default="cpu",
-        help="with --merge: where the models are compared, in float32 (default: cpu)",
+        help="where the models are compared, in float32 (default: cpu)",
     )  # fmt: skip
     return made
 
@@ -73,7 +73,7 @@ def _export(recorded: Recorded, out: Path, arguments: argparse.Namespace) -> Non
 
     quiet_libraries()
     if arguments.adapter:
-        export_adapter(recorded, out, say=_say)
+        export_adapter(recorded, out, device=device_named(arguments.device), say=_say)
         return
     export_merged(
         recorded, out,

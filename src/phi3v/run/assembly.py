@@ -81,6 +81,8 @@ def build(
     known = cast(Mapping[str, Any], OmegaConf.to_container(cfg.model, resolve=True))
     whole = run is not None and run.model.is_dir()
     loaded = trained_whole(known, run, device, hollow) if run and whole else load(hollow)
+    if kind := cfg.model.get("quantization"):
+        log.info("base: the decoder in four bits (%s), for training and for scoring alike", kind)
     context = int(loaded.model.config.max_position_embeddings)
     if cfg.data.max_length > context:
         raise UserError(

@@ -8,7 +8,6 @@ What is written has been loaded again and compared with the run's own model befo
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from peft import PeftConfig
@@ -23,6 +22,7 @@ from phi3v.adapter.serving import read_adapter_config, reasons_against, write_se
 from phi3v.errors import UserError
 from phi3v.model import Checkpoint, Phi3VForCausalLM, Phi3VProcessor
 from phi3v.model.loading import quiet, torch_dtype
+from phi3v.model.quantization import dequantised
 from phi3v.run.card import adapter_card, model_card
 from phi3v.run.numerics import repeatable
 from phi3v.run.placing import check_free, placed
@@ -160,12 +160,13 @@ def _told(gap: Distance) -> str:
     )
 
 
-def export_adapter(recorded: Recorded, out: Path, *, say: Say) -> None:
+def export_adapter(recorded: Recorded, out: Path, *, device: torch.device, say: Say) -> None:
     """Write a run's adapter for engines that serve adapters over one base.
 
     Args:
         recorded: The run.
         out: The folder, which must not exist or be empty.
+        device: Where the models are compared.
         say: Told what was written and measured.
 
     Raises:
@@ -186,47 +187,47 @@ def export_adapter(recorded: Recorded, out: Path, *, say: Say) -> None:
         raise UserError(f"{folder}: {'; '.join(reasons)}; {instead}")
     config = read_adapter_config(folder)
     base = recorded.config["model"].get("path", config["base_model_name_or_path"])
-    if not takes_from_base(config):
-        with placed(out) as draft:
-            tensors = load_file(folder / WEIGHTS)
-            write_servable(draft, tensors, {**config, "base_model_name_or_path": base})
-            note = f"plain LoRA of rank {config['r']} on {len(tensors) // 2} modules of the decoder"
-            say(note)
-            (draft / "README.md").write_text(
-                adapter_card(recorded, out.name, [note]), encoding="utf-8"
-            )
-        return
+    tensors: Mapping[str, Tensor] = load_file(folder / WEIGHTS)
+    rest_of_base = takes_from_base(config)
+    if rest_of_base:
+        tensors, config = as_plain_lora(*_with_start(recorded), config)
     with placed(out) as draft:
-        notes = _write_plain_lora(recorded, config, base, draft, say)
-        if not notes:
+        write_servable(draft, tensors, {**config, "base_model_name_or_path": base})
+        notes = [f"plain LoRA of rank {config['r']} on {len(tensors) // 2} modules of the decoder"]
+        if kind := recorded.config["model"].get("quantization"):
+            notes.append(f"trained on a base rounded to {kind}: serve it over one, or {instead}")
+        for note in notes:
+            say(note)
+        measured = _compared(recorded, draft, device, say)
+        if not measured and rest_of_base:
             raise UserError(
                 "as plain LoRA on the base as it was, this is another model: the base was rounded "
                 f"after the adapter took its start out of it; {instead}"
             )
-        (draft / "README.md").write_text(adapter_card(recorded, out.name, notes), encoding="utf-8")
+        if not measured:
+            raise UserError(f"{folder}: written anew it gives other logits; nothing was written")
+        (draft / "README.md").write_text(
+            adapter_card(recorded, out.name, [*notes, *measured]), encoding="utf-8"
+        )
 
 
-def _write_plain_lora(
-    recorded: Recorded, config: Mapping[str, Any], base: str, draft: Path, say: Say
-) -> list[str]:
-    """Write an adapter that took its start out of the base as one for the base as it was.
+def _compared(recorded: Recorded, draft: Path, device: torch.device, say: Say) -> list[str]:
+    """Put what was written on the run's base, and hold its logits to those of the run.
 
     Returns:
         What was measured; nothing where that is not the same model.
     """
     probe = Probe.of(recorded)
-    trained, start = _with_start(recorded)
-    tensors, plain = as_plain_lora(trained, start, config)
-    write_servable(draft, tensors, {**plain, "base_model_name_or_path": base})
     notes = []
     for precision in _PRECISIONS:
-        own = load_trained(recorded, _SETTINGS)
-        wanted = probe.logits(_as(own.model, precision), own.loaded.processor)
-        loaded = base_of_run(recorded, _SETTINGS)
+        own = load_trained(recorded, _SETTINGS, whole=True)
+        wanted = probe.logits(_as(own.model, precision, device), own.loaded.processor)
+        del own  # before the next one is loaded
+        loaded = dequantised(base_of_run(recorded, _SETTINGS))
         model = load_adapter(loaded.model, draft)
-        gap = distance(wanted, probe.logits(_as(model, precision), loaded.processor))
-        what = f"{config['init_lora_weights']} as plain LoRA of rank {plain['r']}"
-        notes.append(f"{what}, {_name(precision)}: {_told(gap)}")
+        gap = distance(wanted, probe.logits(_as(model, precision, device), loaded.processor))
+        del model
+        notes.append(f"written against the run's adapter, {_name(precision)}: {_told(gap)}")
         say(notes[-1])
         if gap.is_close:
             return notes
