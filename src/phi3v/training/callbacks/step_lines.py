@@ -16,6 +16,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
+from phi3v.training.crowding import Crowding
 from phi3v.training.module import FineTuning
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class StepLines(Callback):
         self._step = -1
         self._total = 0
         self._since = 0.0
+        self._crowding = Crowding()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock; a resumed training goes on counting from its step."""
@@ -74,6 +76,8 @@ class StepLines(Callback):
             f"step {step}/{self._total} loss {loss:.3f} lr {lr:.1e} {_short(speed)} examples/s"
             f" {_thousands(tokens)} tokens/s{_device(trainer.callback_metrics)}"
         )
+        if pl_module.device.type == "cpu" and (hint := self._crowding.hint()):
+            log.warning(hint)
         self._step = step
         self._start()
 
@@ -91,6 +95,7 @@ class StepLines(Callback):
 
     def _start(self) -> None:
         self._examples, self._tokens, self._since = 0, 0.0, time.monotonic()
+        self._crowding.start()
 
     def _learning_rate(self, trainer: Trainer) -> float:
         """That of the step just done, of the first parameter group."""
