@@ -118,7 +118,7 @@ def other_splits(run: Path) -> str:
 
 def unfinished(run: Path) -> str:
     shutil.rmtree(run / "adapter")
-    return "neither adapter nor model; the run did not finish"
+    return f"the run did not finish; go on with it: python train.py run={run}"
 
 
 @pytest.mark.parametrize("spoil", [other_key, other_splits, unfinished])

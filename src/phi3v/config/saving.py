@@ -50,8 +50,12 @@ def public_config(cfg: DictConfig) -> dict[str, Any]:
     return {key: completed(value, key) for key, value in public.items()}
 
 
-def load_config(run: str | Path) -> dict[str, Any]:
+def load_config(run: str | Path, key: str = "run") -> dict[str, Any]:
     """The configuration in a run directory.
+
+    Args:
+        run: The directory.
+        key: What the command line named it by.
 
     Raises:
         UserError: When there is none, or it is not what train.py writes.
@@ -61,21 +65,23 @@ def load_config(run: str | Path) -> dict[str, Any]:
         siblings = [path.name for path in Path(run).parent.glob("*") if (path / FILE).is_file()]
         near = nearest(Path(run).name, siblings)
         hint = f" (did you mean '{Path(run).parent / near}'?)" if near else ""
-        raise UserError(f"run={run}: there is no {FILE} in it; give a directory of train.py{hint}")
+        raise UserError(
+            f"{key}={run}: there is no {FILE} in it; give a directory of train.py{hint}"
+        )
     try:
         loaded = OmegaConf.load(file)
     except (YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"run={run}: {unreadable(error, [file.parent])}") from None
+        raise UserError(f"{key}={run}: {unreadable(error, [file.parent])}") from None
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"run={run}: {file}: {error.full_key}: {reason}") from None
+        raise UserError(f"{key}={run}: {file}: {error.full_key}: {reason}") from None
     plain = to_plain(loaded, resolve=False) if isinstance(loaded, DictConfig) else {}
     # Whatever was not there, eval.yaml would silently fill in: another model than the run's.
-    for key in GROUPS_OF_RUN:
-        if not isinstance(plain.get(key), dict):
+    for group in GROUPS_OF_RUN:
+        if not isinstance(plain.get(group), dict):
             raise UserError(
-                f"run={run}: {file} has no mapping '{key}', so it is not the configuration of a "
-                "run; give a directory of train.py, or restore the file"
+                f"{key}={run}: {file} has no mapping '{group}', so it is not the configuration of "
+                "a run; give a directory of train.py, or restore the file"
             )
     return plain
 

@@ -40,6 +40,7 @@ from phi3v.run.environment import environment
 from phi3v.run.numerics import repeatable
 from phi3v.run.quiet import quiet_libraries
 from phi3v.run.ranks import begin, ending_together, leave, place
+from phi3v.run.recorded import check_finished
 from phi3v.run.scoring import score
 from phi3v.run.side_by_side import Beside, Other, check_examples, compared_runs
 from phi3v.task import Task
@@ -66,6 +67,8 @@ def evaluate(cfg: DictConfig) -> float | None:
     """
     here = RunDirectory(Path(cfg.paths.run))
     run = RunDirectory(cfg.run) if cfg.run else None
+    if run:
+        check_finished(run)
     quiet_libraries()
     check_numbers(cfg)
     repeatable(cfg.seed)

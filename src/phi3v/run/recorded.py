@@ -58,14 +58,28 @@ def read_run(run: str | Path) -> Recorded:
     """
     config = config_of_run(run)
     directory = RunDirectory(run)
-    if not ((directory.adapter / "adapter_config.json").is_file() or directory.model.is_dir()):
-        begun = (directory.checkpoints / "last.ckpt").is_file()
-        advice = f"go on with it: python train.py run={run}" if begun else "train it again"
-        raise UserError(
-            f"run={run}: there is neither adapter/ nor model/ in it, the run did not finish; "
-            f"{advice}"
-        )
+    check_finished(directory)
     return Recorded(directory, config)
+
+
+def check_finished(run: RunDirectory, key: str = "run") -> None:
+    """Refuse a run that has left no weights yet.
+
+    Args:
+        run: The run.
+        key: What the command line named it by.
+
+    Raises:
+        UserError: When there are none; it says how the run goes on.
+    """
+    if (run.adapter / "adapter_config.json").is_file() or run.model.is_dir():
+        return
+    begun = (run.checkpoints / "last.ckpt").is_file()
+    advice = f"go on with it: python train.py run={run.path}" if begun else "train it again"
+    raise UserError(
+        f"{key}={run.path}: there is neither adapter/ nor model/ in it, the run did not finish; "
+        f"{advice}"
+    )
 
 
 def read_task(task: str) -> Task:

@@ -21,7 +21,7 @@ from peft import PeftModel
 from torch import nn
 
 from phi3v.adapter import add_adapter, load_adapter
-from phi3v.adapter.reading import CONFIG, leaves_base_alone, read_settings
+from phi3v.adapter.reading import leaves_base_alone, read_settings
 from phi3v.config import load_config
 from phi3v.config.comparing import first_other
 from phi3v.config.containers import to_plain
@@ -30,6 +30,7 @@ from phi3v.errors import UserError
 from phi3v.run.assembly import Pieces, remember_pictures, trained_whole
 from phi3v.run.assembly import leaves_base_alone as is_host
 from phi3v.run.directory import RunDirectory
+from phi3v.run.recorded import check_finished
 
 log = logging.getLogger(__name__)
 
@@ -61,22 +62,22 @@ def compared_runs(cfg: DictConfig, run: RunDirectory | None) -> tuple[str, list[
     if run is None:
         raise UserError("compare: runs are compared with a run; give run=... as well")
     plain = to_plain(cfg)
-    found = []
+    found: list[tuple[RunDirectory, Mapping[str, Any]]] = []
     for path in cfg.compare:
-        config, directory = load_config(path), RunDirectory(path)
-        if Path(path).resolve() == run.path.resolve():
+        config, directory = load_config(path, "compare"), RunDirectory(path)
+        place = Path(path).resolve()
+        if place == run.path.resolve():
             raise UserError(f"compare={path}: that is the run it would be compared with")
+        if any(place == other.path.resolve() for other, _ in found):
+            raise UserError(f"compare={path}: named twice")
         if different := first_other(config, plain):
             key, theirs, ours = different
             raise UserError(
                 f"compare={path}: {key} is {theirs} there and {ours} here; only runs with the same "
                 "base, task and data can be compared"
             )
-        if not directory.model.is_dir() and not (directory.adapter / CONFIG).is_file():
-            raise UserError(f"compare={path}: neither adapter nor model; the run did not finish")
+        check_finished(directory, "compare")
         found.append((directory, config))
-    if repeated := [path for path, count in Counter(cfg.compare).items() if count > 1]:
-        raise UserError(f"compare={repeated[0]}: named twice")
     titles = _titles([(run, plain), *found])
     others = [Other(*pair, title) for pair, title in zip(found, titles[1:], strict=True)]
     return titles[0], others
