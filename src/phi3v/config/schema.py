@@ -13,7 +13,7 @@ from typing import Any, Literal
 from phi3v.config.gate import ROOMS, THIRD_PARTY, allow, check_targets, settle
 from phi3v.config.signatures import Parameter, read_constructor
 from phi3v.config.spelling import nearest, nearest_key
-from phi3v.config.types import describe, misfit
+from phi3v.config.types import Misfit, describe, fits, misfit
 from phi3v.errors import UserError
 
 MISSING = "???"
@@ -252,9 +252,20 @@ def _of_value(key: str, value: object, parameter: Parameter) -> Iterator[Problem
         shown = "null" if wrong.value is None else str(wrong.value)
         wanted = describe(wrong.annotation, parameter.module, wrong.value)
         text = f"{full}={shown}: expected {wanted}"
-        if isinstance(wrong.value, int | float) and "text" in wanted:
-            text += f"; write {full}='\"{shown}\"'"
-        yield Problem(full, text)
+        yield Problem(full, text + _better(full, shown, wrong, parameter.module))
+
+
+def _better(key: str, shown: str, wrong: Misfit, module: str) -> str:
+    """How a single value is written so that it fits: as text, or as a list of one."""
+    value = wrong.value
+    if not isinstance(value, str | int | float):
+        return ""
+    ways: dict[str, object] = {f"[{shown}]": [value]}
+    if not isinstance(value, str):
+        ways |= {f"'\"{shown}\"'": str(value), f"'[\"{shown}\"]'": [str(value)]}
+    fitting = (way for way, meant in ways.items() if fits(wrong.annotation, module, meant))
+    way = next(fitting, None)
+    return f"; write {key}={way}" if way else ""
 
 
 def _of_inner_keys(key: str, pattern: str, value: object) -> Iterator[Problem]:
