@@ -30,7 +30,8 @@ from phi3v.errors import UserError
 
 WRONG_INPUT = 2
 DRY_RUN = "--dry-run"
-COMMAND = "PHI3V_COMMAND"  # the variable that holds the command line of this program
+# Variables that hold the command line of this program: as Hydra gets it, and as it was typed.
+COMMAND, TYPED = "PHI3V_COMMAND", "PHI3V_TYPED"
 
 
 def enter(program: Callable[[], Any], script: str, name: str) -> None:
@@ -62,6 +63,7 @@ def enter(program: Callable[[], Any], script: str, name: str) -> None:
     except HydraException as error:  # what is not put into better words anywhere
         refuse(UserError(str(error).strip().splitlines()[0]))
     _join_others(arguments, name)
+    os.environ[TYPED] = json.dumps([Path(script).name, *sys.argv[1:]])
     # Flags first: Hydra's parser does not find overrides behind a flag that follows overrides.
     flags = list(sys.argv[1:])
     for word in [*given, *([DRY_RUN] if arguments.dry_run else [])]:

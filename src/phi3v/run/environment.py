@@ -1,5 +1,6 @@
 """What a run ran on and from: versions, git commit, hardware, command, seed."""
 
+import json
 import os
 import platform
 import subprocess
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from phi3v.config.front_door import TYPED
 
 PACKAGES = (
     "phi3v", "torch", "lightning", "hydra-core", "omegaconf", "transformers", "tokenizers", "peft",
@@ -20,13 +23,21 @@ PROJECT = Path(__file__).resolve().parents[3]
 def environment(seed: int) -> dict[str, Any]:
     """Everything that may explain why two runs differ, ready for JSON."""
     return {
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": _command(),
         "seed": seed,
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "git": _git(),
         "hardware": _hardware(),
     }
+
+
+def _command() -> list[str]:
+    """What was typed; the words that Hydra was given in its place nobody would know again."""
+    if TYPED not in os.environ:
+        return [Path(sys.argv[0]).name, *sys.argv[1:]]
+    typed: list[str] = json.loads(os.environ[TYPED])
+    return typed
 
 
 def _version(package: str) -> str | None:
