@@ -35,7 +35,9 @@ def test_linear_ticks_are_round(low, high, ticks):
     ("low", "high", "ticks"),
     [
         (0.5, 2000, [1, 10, 100, 1000]),
-        (8, 400, [10, 30, 100, 300]),
+        (8, 400, [10, 20, 50, 100, 200]),
+        (70, 2600, [100, 200, 500, 1000, 2000]),
+        (1e-9, 2, [1e-9, 1e-7, 1e-5, 1e-3, 1e-1]),
         (90, 600, [100, 200, 500]),
         (100, 120, [100, 105, 110, 115, 120]),
     ],
@@ -82,6 +84,12 @@ def test_a_perfect_prediction_stands_on_the_identity_line():
         slopes.append(up / across)
     assert slopes[0] == pytest.approx(slopes[1], abs=0.01) == pytest.approx(356 / 368, abs=0.01)
     assert slopes[2] > slopes[0]
+
+
+def test_the_axes_of_truth_and_prediction_say_that_they_are_logarithmic():
+    svg = parse(scatter_chart([(90.0, 800.0), (800.0, 90.0)], [], "price"))
+    texts = [text.text for text in svg.findall("text")]
+    assert texts == ["100", "200", "500", "100", "200", "500", "truth (log)"]
 
 
 def test_unparsed_and_runaway_predictions_are_marked_inside_the_frame():

@@ -21,6 +21,7 @@ WIDTH, HEIGHT = 440, 270
 SQUARE = 408  # the height at which both axes of a scatter are equally long
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 40
 _MOST_POINTS = 600
+_MOST_FINE = 8  # ticks of 1, 2 and 5; of more than these, three at least are powers of ten
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def scatter_chart(pairs: Sequence[Point], unparsed: Sequence[float], name: str) 
     low, high = min(truths + inside) / 1.1, max(truths + inside) * 1.1
     x = Axis(low, high, LEFT, WIDTH - RIGHT, log=True)
     y = Axis(low, high, SQUARE - BOTTOM, TOP, log=True)
-    parts = [grid(x, y, write_number, write_number, "truth")]
+    parts = [grid(x, y, write_number, write_number, "truth (log)")]
     ends = f'x1="{x(low):.1f}" y1="{y(low):.1f}" x2="{x(high):.1f}" y2="{y(high):.1f}"'
     parts.append(f'<line class="identity" {ends}/>')
     for truth, predicted in pairs:
@@ -125,14 +126,16 @@ def linear_ticks(low: float, high: float) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten between low and high; with 2 and 5 between them where there are few."""
+    """Steps of 1, 2 and 5 between low and high; powers of ten alone where those are many."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for factors in ((1,), (1, 3), (1, 2, 5)):
-        ticks = [factor * 10.0**power for power in powers for factor in factors]
-        ticks = [tick for tick in ticks if low <= tick <= high]
-        if len(ticks) >= 3:
-            return ticks[:: math.ceil(len(ticks) / 6)]
-    return linear_ticks(low, high)
+    fine = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
+    fine = [tick for tick in fine if low <= tick <= high]
+    if len(fine) < 3:
+        return linear_ticks(low, high)
+    if len(fine) <= _MOST_FINE:
+        return fine
+    tens = [10.0**power for power in powers if low <= 10.0**power <= high]
+    return tens[:: math.ceil(len(tens) / 6)]
 
 
 def spread(low: float, high: float, margin: float) -> tuple[float, float]:
