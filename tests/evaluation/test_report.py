@@ -8,6 +8,7 @@ from PIL import Image
 
 from phi3v.evaluation.cards import row_error, sample, worst
 from phi3v.evaluation.comparison import compare
+from phi3v.evaluation.figures import metric_title, write_figure
 from phi3v.evaluation.report import write_report
 from phi3v.evaluation.tables import confusion_table
 from phi3v.metric import FieldMetrics, baselines, bootstrap
@@ -153,15 +154,60 @@ def test_the_report_shows_everything_there_is(tmp_path, pictures):
     assert page.count("table", "confusion") == 1
 
 
-def test_the_figures_in_the_table_are_those_of_the_summary(tmp_path, pictures):
+def test_the_figures_in_the_table_are_those_of_the_summary_and_the_objective_comes_first(
+    tmp_path, pictures
+):
     html, summary = report(tmp_path, PRODUCTS, product_rows(30, pictures))
     own = re.search(r'<tr class="own">(.*?)</tr>', html)[1]
     figures = re.findall(r"<td[^>]*>([^<]*)<small>", own)
     assert len(figures) == len(PRODUCTS.metric_names)
-    index = PRODUCTS.metric_names.index("price/mape")
-    assert figures[index] == f"{100 * summary['test']['price/mape']:.1f} %"
+    assert figures[0] == f"{100 * summary['test']['price/mape']:.1f} %"
     low, high = summary["test_intervals"]["price/mape"]
     assert f"<small>{100 * low:.1f}–{100 * high:.1f}</small>" in own  # noqa: RUF001
+
+
+def test_every_metric_stands_under_its_field_and_its_own_name(tmp_path, pictures):
+    html, summary = report(tmp_path, PRODUCTS, product_rows(30, pictures))
+    top, heads = re.findall(r"<tr>(.*?)</tr>", re.search(r"<thead>(.*?)</thead>", html)[1])
+    groups = re.findall(r'<th class="group[^"]*" colspan="(\d+)">([^<]*)</th>', top)
+    fields = [field for count, field in groups for _ in range(int(count))]
+    titles = [head[:-7] for head in re.findall(r"<th[^>]*>([^<]+)</th>", heads)]
+    own = re.search(r'<tr class="own">(.*?)</tr>', html)[1]
+    figures = re.findall(r"<td[^>]*>([^<]*)<small>", own)
+    shown = {(f, t): x for f, t, x in zip(fields, titles, figures, strict=True)}
+    assert (fields[0], titles[0]) == ("price", "MAPE")
+    assert shown == {
+        (name.rpartition("/")[0], metric_title(name)): write_figure(name, summary["test"][name])
+        for name in PRODUCTS.metric_names
+    }
+
+
+def test_a_comparison_says_whose_the_rest_of_the_page_is(tmp_path, pictures):
+    rows = product_rows(30, pictures)
+    alone, summary = report(tmp_path, PRODUCTS, rows)
+    assert "alone." not in alone
+    others = {"<b>": summary["test"], "r16 2": summary["test"]}
+    summary = {**summary, "subject": "r16 1", "compared": others}
+    html, _ = report(tmp_path, PRODUCTS, rows, summary=summary)
+    head = Page(re.search(r"<header>(.*?)</header>", html)[1]).text
+    assert "Compared with <b> and r16 2 in the table." in re.sub(r" +", " ", head)
+    assert "pictures and scatter are of r16 1 alone." in re.sub(r" +", " ", head)
+    names = re.findall(r"<tr class=\"[^\"]*\"><th>([^<]*)</th>", html)
+    place = names.index("r16 1")
+    controls = ["blank picture (r16 1)", "shuffled picture (r16 1)"]
+    assert names[place + 1 :] == ["&lt;b&gt;", "r16 2", *controls]
+
+
+def test_lines_between_rows_do_not_stop_at_the_column_that_stays(tmp_path, pictures):
+    # A browser leaves collapsed borders behind when a cell sticks.
+    html, _ = report(tmp_path, PRODUCTS, product_rows(3, pictures))
+    assert "position: sticky" in html
+    assert "border-collapse: separate; border-spacing: 0" in html
+
+
+def test_the_scatter_says_that_both_axes_are_logarithmic(tmp_path, pictures):
+    page = Page(report(tmp_path, PRODUCTS, product_rows(30, pictures))[0])
+    assert {"truth (log)", "prediction (log)"} <= set(page.texts)
 
 
 def test_nothing_is_loaded_from_anywhere(tmp_path, pictures):

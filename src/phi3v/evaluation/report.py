@@ -73,8 +73,19 @@ def _head(title: str, summary: Mapping[str, Any], verdict: Sequence[str]) -> str
     names = dict.fromkeys(["parse_rate", summary["objective"]["name"], *last])
     tiles = "".join(_tile(name, summary) for name in list(names)[:5])
     return (
-        f'<header><div class="soft">{about}</div><h1>{escape(title)}</h1>'
+        f'<header><div class="soft">{about}</div><h1>{escape(title)}</h1>{_alone(summary)}'
         f'<div class="verdict{looks}">{sentences}</div><div class="tiles">{tiles}</div></header>'
+    )
+
+
+def _alone(summary: Mapping[str, Any]) -> str:
+    """Of a comparison, whose are the parts of the page that show one model."""
+    others = " and ".join(f"<b>{escape(name)}</b>" for name in summary.get("compared", {}))
+    if not others:
+        return ""
+    return (
+        f"<p class='note'>Compared with {others} in the table. Verdict, tiles, training curves, "
+        f"pictures and scatter are of <b>{escape(summary['subject'])}</b> alone.</p>"
     )
 
 
@@ -162,7 +173,7 @@ def _scatter(name: str, pairs: Sequence[tuple[float, float | None]]) -> str:
     svg = scatter_chart(read, unread, name)
     return (
         f"<h2>{escape(name)}</h2><p class='note'>{note}</p>"
-        f'<div class="charts wide"><figure><h3>prediction</h3>{svg}</figure></div>'
+        f'<div class="charts wide"><figure><h3>prediction (log)</h3>{svg}</figure></div>'
     )
 
 

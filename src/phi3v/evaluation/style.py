@@ -33,8 +33,8 @@ p { margin: 0 0 12px; max-width: 76ch; }
   font-variant-numeric: tabular-nums; }
 .scroll { overflow-x: auto; margin: 14px 0 6px; border: 1px solid var(--line); border-radius: 8px;
   background: var(--card); }
-table { border-collapse: collapse; font-size: 13.5px; font-variant-numeric: tabular-nums;
-  width: 100%; }
+table { border-collapse: separate; border-spacing: 0; font-size: 13.5px;
+  font-variant-numeric: tabular-nums; width: 100%; }
 th, td { padding: 8px 5px; text-align: right; border-bottom: 1px solid var(--line);
   vertical-align: top; overflow-wrap: normal; }
 tbody tr:last-child > * { border-bottom: 0; }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -16,34 +16,62 @@ _OTHER, _UNPARSED = "other ", "not parsed "
 
 
 def comparison_table(summary: Mapping[str, Any], task: Task) -> str:
-    """Systems down, metrics across, with the intervals of the model in question."""
-    names = list(task.metric_names)
-    groups = ["", *task.field_names]
-    own = {group: [name for name in names if name.rpartition("/")[0] == group] for group in groups}
+    """Systems down, metrics across, with the intervals of the model in question.
+
+    The objective comes first, so that a narrow screen shows it; then the others, field by field.
+    """
+    groups = _groups(task)
+    names = [name for _, members in groups for name in members]
+    edges = {members[0] for _, members in groups[1:]}
     top = "".join(
-        f'<th class="group{" edge" if group else ""}" colspan="{len(own[group])}">'
-        f"{escape(group)}</th>"
-        for group in groups
+        f'<th class="group{" edge" if members[0] in edges else ""}" colspan="{len(members)}">'
+        f"{escape(field)}</th>"
+        for field, members in groups
     )
     arrows = {"min": "↓", "max": "↑"}
     heads = "".join(
-        f"<th{_edge(name, names)}>{metric_title(name)}&nbsp;{arrows[direction(name)]}</th>"
+        f"<th{_edge(name, edges)}>{metric_title(name)}&nbsp;{arrows[direction(name)]}</th>"
         for name in names
     )
-    rows = [
-        _system_row(system, summary, names) for system in SYSTEMS if system in summary["systems"]
-    ]
-    rows += [
-        _row("", title, [write_figure(name, values.get(name)) for name in names], names)
-        for title, values in summary.get("compared", {}).items()
-    ]
+
+    def row(style: str, title: str, cells: Sequence[str]) -> str:
+        pairs = zip(names, cells, strict=True)
+        written = "".join(f"<td{_edge(name, edges)}>{cell}</td>" for name, cell in pairs)
+        return f'<tr class="{style}"><th>{escape(title)}</th>{written}</tr>'
+
+    rows = []
+    for system in (name for name in SYSTEMS if name in summary["systems"]):
+        style = {"fine_tuned": "own", "blank": "control", "shuffled": "control"}.get(system, "")
+        rows.append(row(style, _title(system, summary), _cells(system, summary, names)))
+        if system == "fine_tuned":
+            rows += [
+                row("", title, [write_figure(name, values.get(name)) for name in names])
+                for title, values in summary.get("compared", {}).items()
+            ]
     return (
         f'<div class="scroll"><table><thead><tr><th></th>{top}</tr><tr><th></th>{heads}</tr>'
         f"</thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 
-def _system_row(system: str, summary: Mapping[str, Any], names: Sequence[str]) -> str:
+def _groups(task: Task) -> list[tuple[str, list[str]]]:
+    """(field, its metrics) from left to right; the objective is a group of its own."""
+    fields: dict[str, list[str]] = {}
+    for name in task.metric_names:
+        if name != task.objective:
+            fields.setdefault(name.rpartition("/")[0], []).append(name)
+    return [(task.objective.rpartition("/")[0], [task.objective]), *fields.items()]
+
+
+def _title(system: str, summary: Mapping[str, Any]) -> str:
+    """What a row is called; beside other runs a control says whose it is."""
+    title = system_title(system, summary)
+    if system in ("blank", "shuffled") and summary.get("compared"):
+        return f"{title} ({summary['subject']})"
+    return title
+
+
+def _cells(system: str, summary: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     values = summary["systems"][system]
     intervals = summary[f"{summary['split']}_intervals"] if system == "fine_tuned" else {}
     cells = []
@@ -53,21 +81,12 @@ def _system_row(system: str, summary: Mapping[str, Any], names: Sequence[str]) -
             low, high = (write_figure(name, end).removesuffix(" %") for end in intervals[name])
             between = f"<small>{low}–{high}</small>"  # noqa: RUF001
         cells.append(f"{write_figure(name, values.get(name))}{between}")
-    style = {"fine_tuned": "own", "blank": "control", "shuffled": "control"}.get(system, "")
-    return _row(style, system_title(system, summary), cells, names)
+    return cells
 
 
-def _row(style: str, title: str, cells: Sequence[str], names: Sequence[str]) -> str:
-    pairs = zip(names, cells, strict=True)
-    written = "".join(f"<td{_edge(name, names)}>{cell}</td>" for name, cell in pairs)
-    return f'<tr class="{style}"><th>{escape(title)}</th>{written}</tr>'
-
-
-def _edge(name: str, names: Sequence[str]) -> str:
-    """A line to the left of the first metric of every field."""
-    field = name.rpartition("/")[0]
-    first = next(other for other in names if other.rpartition("/")[0] == field)
-    return ' class="edge"' if field and first == name else ""
+def _edge(name: str, edges: Collection[str]) -> str:
+    """A line to the left of the first metric of a group."""
+    return ' class="edge"' if name in edges else ""
 
 
 def confusion_table(truths: Sequence[Value], predicted: Sequence[Value | None]) -> str:

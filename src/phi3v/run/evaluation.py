@@ -92,7 +92,8 @@ def evaluate(cfg: DictConfig) -> float | None:
         return None
 
     scored = score(answers, pieces.task, pieces.data, subject)
-    write_results(here, scored, pieces.task, cfg, f"{cfg.get('name') or 'base'}: {cfg.split}", run)
+    called = subject if others else cfg.get("name") or "base"
+    write_results(here, scored, pieces.task, cfg, f"{called}: {cfg.split}", run)
     lines = {"repeats": repetition(run, scored.summary)} if run and cfg.split == "test" else {}
     if cfg.split == "test":
         for other in others:
