@@ -3,6 +3,7 @@
 text = model_card(recorded, "my-model", notes=["merged against adapter: ..."])
 """
 
+import json
 import shlex
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -40,7 +41,7 @@ def adapter_card(recorded: Recorded, name: str, notes: Sequence[str]) -> str:
     load = (
         "A PEFT folder of plain LoRA on the decoder:\n\n"
         "```python\nfrom peft import PeftModel\n\nfrom phi3v.model import Checkpoint\n\n"
-        f'loaded = Checkpoint("{_base(recorded)}").load()\n'
+        f"loaded = Checkpoint({_arguments(recorded)}).load()\n"
         f'model = PeftModel.from_pretrained(loaded.model, "{name}")\n```\n\n'
         "Engines that serve adapters, such as vLLM, read it where their release serves adapters "
         "over Phi-3-Vision at all; `phi3v export --merge` makes a model that needs no such support."
@@ -80,6 +81,14 @@ def _base(recorded: Recorded) -> str:
     """The base's hub id; of a folder only its name, since elsewhere its place means nothing."""
     path = str(recorded.config["model"].get("path", "a model from scratch"))
     return Path(path).name if Path(path).exists() else path
+
+
+def _arguments(recorded: Recorded) -> str:
+    """What loads the base from where adapter_config.json says that it is, as it was trained on."""
+    model = recorded.config["model"]
+    place = json.dumps(str(model.get("path", "a model from scratch")), ensure_ascii=False)
+    dtype = str(model.get("dtype", "float32"))
+    return place if dtype == "float32" else f'{place}, dtype="{dtype}"'
 
 
 def _is_lora(recorded: Recorded) -> bool:
