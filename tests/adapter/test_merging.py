@@ -83,3 +83,49 @@ def test_numbers_that_are_not_finite_and_folders_without_adapter_are_refused(bas
     save_adapter(model, tmp_path / "broken")
     with pytest.raises(UserError, match=r"model\.merge=.*NaN"):
         merge_into(base, tmp_path / "broken")
+
+
+SUBTRACTS = [{**PLAIN, "init": init} for init in ("pissa", "olora")]
+
+
+def record(run, *merged):
+    """Writes the part of a run's configuration that says what was merged where it was trained."""
+    words = ",".join(f"'{path}'" for path in merged)
+    (run / "config.yaml").write_text(f"model: {{path: base, merge: [{words}]}}\n")
+
+
+@pytest.mark.parametrize("settings", SUBTRACTS)
+def test_a_start_out_of_the_bare_base_is_not_taken_out_of_a_merged_one(base, saved, settings):
+    first, _ = saved(base, "first", **PLAIN)
+    second, _ = saved(base, "second", **settings)
+    record(second)
+    merged = merge_into(copy.deepcopy(base), first)
+    with pytest.raises(UserError, match=r"model\.merge=.*second/adapter: its start.*put it first"):
+        merge_into(merged, second, before=[first])
+    (second / "config.yaml").unlink()
+    with pytest.raises(UserError, match=r"no config\.yaml of a run.*put it first"):
+        merge_into(merged, second / "adapter", before=[first])
+    merge_into(merge_into(base, second / "adapter"), first, before=[second])
+
+
+@pytest.mark.parametrize("settings", SUBTRACTS)
+def test_a_start_out_of_a_merged_base_is_taken_out_of_that_one_alone(
+    base, saved, logits_of, settings
+):
+    first, _ = saved(base, "first", **PLAIN)
+    merged = merge_into(copy.deepcopy(base), first)
+    second, model = saved(merged, "second", **settings)
+    record(second, first / "adapter")
+    again = merge_into(copy.deepcopy(merged), second, before=[first])
+    torch.testing.assert_close(logits_of(again), logits_of(model), atol=1e-4, rtol=1e-4)
+    for before in ([], [first, first], [second]):
+        with pytest.raises(UserError, match=rf"put \[{first}/adapter\] and nothing else"):
+            merge_into(base, second, before=before)
+
+
+def test_a_record_that_cannot_be_read_is_one_line(base, saved):
+    second, _ = saved(base, **SUBTRACTS[0])
+    (second / "config.yaml").write_text("model: [\n - {")
+    with pytest.raises(UserError, match=r"config\.yaml cannot be read") as caught:
+        merge_into(base, second)
+    assert "\n" not in str(caught.value)

@@ -2,12 +2,15 @@
 
 import pytest
 import torch
+from made_run import make_run
 from small_model import CONFIG
 
 from phi3v.adapter import FullFineTuning, LoraAdapter
+from phi3v.errors import UserError
 from phi3v.model import Scratch
 from phi3v.model.parts import published_name
-from phi3v.run.assembly import leaves_base_alone, remember_pictures
+from phi3v.run.assembly import leaves_base_alone, load_base, remember_pictures
+from phi3v.run.recorded import read_run
 
 
 @pytest.fixture
@@ -67,3 +70,12 @@ def test_where_the_base_is_changed_switching_off_does_not_bring_it_back(base, se
             weight.requires_grad_(False)
     plain = {published_name(name): weight for name, weight in model.named_parameters()}
     assert all(torch.equal(plain[name], weight) for name, weight in before.items()) == alone
+
+
+def test_an_adapter_that_changes_its_base_is_merged_first_or_not_at_all(tmp_path):
+    plain = make_run(tmp_path / "plain", "adapter.r=2")
+    pissa = make_run(tmp_path / "pissa", "adapter.r=2", "adapter.init=pissa")
+    model = read_run(pissa).config["model"]
+    load_base({**model, "merge": [str(pissa), str(plain)]}, lambda: iter(()))
+    with pytest.raises(UserError, match=r"pissa/adapter: its start \(pissa\).*put it first"):
+        load_base({**model, "merge": [str(plain), str(pissa)]}, lambda: iter(()))

@@ -6,7 +6,7 @@ tensors, config = as_plain_lora(model, before, config) # of PiSSA and OLoRA, see
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,11 +16,10 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from phi3v.adapter.folder import as_phi3v, load_adapter
+from phi3v.adapter.order import KEY, check_base
 from phi3v.adapter.reading import adapter_folder
 from phi3v.errors import UserError
 from phi3v.model import Phi3VForCausalLM
-
-KEY = "model.merge"
 
 
 def merge(model: nn.Module) -> Phi3VForCausalLM:
@@ -44,7 +43,9 @@ def merge(model: nn.Module) -> Phi3VForCausalLM:
     return as_phi3v(merged)
 
 
-def merge_into(model: Phi3VForCausalLM, path: str | Path) -> Phi3VForCausalLM:
+def merge_into(
+    model: Phi3VForCausalLM, path: str | Path, before: Sequence[str | Path] = ()
+) -> Phi3VForCausalLM:
     """Make a saved adapter a part of the weights that it was trained on, in place.
 
     Each sum is taken in float32 and rounded once, to the type that the base is in.
@@ -52,10 +53,12 @@ def merge_into(model: Phi3VForCausalLM, path: str | Path) -> Phi3VForCausalLM:
     Args:
         model: The base of the adapter: with earlier ones merged in, where it was trained so.
         path: A PEFT folder, or a run that trained an adapter.
+        before: What has been merged into the model already, in this order.
 
     Raises:
         UserError: When there is no adapter, it does not fit, it holds numbers that are not finite,
-            or the base is kept in four bits.
+            the base is kept in four bits, or the adapter takes its start out of the base and this
+            is not known to be the one that it was trained on.
     """
     folder = adapter_folder(path, KEY)
     if getattr(model, "is_quantized", False):
@@ -63,6 +66,7 @@ def merge_into(model: Phi3VForCausalLM, path: str | Path) -> Phi3VForCausalLM:
             f"{KEY}={folder}: a base in four bits would round the sum; merge without"
             " model.quantization: phi3v export RUN --merge OUT, then model.path=OUT"
         )
+    check_base(path, before)
     dtype = model.lm_head.weight.dtype
     adapted = load_adapter(model, folder)
     assert isinstance(adapted, PeftModel)

@@ -118,4 +118,4 @@ def leaves_base_alone(config: LoraConfig) -> bool:
 
 def changes_start(config: LoraConfig) -> bool:
     """Whether the adapter's start is subtracted from the base."""
-    return str(config.init_lora_weights).startswith(_SUBTRACTED)
+    return str(config.init_lora_weights).lower().startswith(_SUBTRACTED)

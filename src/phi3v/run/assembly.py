@@ -132,9 +132,10 @@ def load_base(
         UserError: When the model or an adapter cannot be loaded.
     """
     loaded = cast(Loaded, instantiate(node).load(texts, hollow=hollow, device=device))
-    for path in node.get("merge") or ():
+    paths = list(node.get("merge") or ())
+    for position, path in enumerate(paths):
         log.info("merged into the base: %s", path)
-        loaded.model = merge_into(loaded.model, path)
+        loaded.model = merge_into(loaded.model, path, before=paths[:position])
     return loaded
 
 
