@@ -6,8 +6,10 @@ import warnings
 import pytest
 import torch
 from kinds import SETTINGS
+from peft import LoraConfig, get_peft_model
 
 from phi3v.adapter import LoraAdapter, load_adapter, merge_into, save_adapter, trained_state
+from phi3v.adapter.merging import merge
 from phi3v.errors import UserError
 from phi3v.model import Phi3VForCausalLM
 from phi3v.model.parts import PARTS
@@ -81,7 +83,7 @@ def test_numbers_that_are_not_finite_and_folders_without_adapter_are_refused(bas
     model = LoraAdapter(**PLAIN).attach(copy.deepcopy(base))
     next(iter(trained_state(model).values())).fill_(torch.nan)
     save_adapter(model, tmp_path / "broken")
-    with pytest.raises(UserError, match=r"model\.merge=.*NaN"):
+    with pytest.raises(UserError, match=r"broken: base.* holds numbers that are not finite"):
         merge_into(base, tmp_path / "broken")
 
 
@@ -129,3 +131,14 @@ def test_a_record_that_cannot_be_read_is_one_line(base, saved):
     with pytest.raises(UserError, match=r"config\.yaml cannot be read") as caught:
         merge_into(base, second)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:`lora_bias=True` was passed")
+def test_biases_of_an_adapter_that_the_base_has_no_place_for_are_one_line(base, tmp_path):
+    config = LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["qkv_proj"], lora_bias=True)
+    model = get_peft_model(copy.deepcopy(base), config)
+    model.save_pretrained(str(tmp_path))
+    with pytest.raises(UserError, match=r"model\.merge=.*lora_bias=true.*without a bias"):
+        merge_into(base, tmp_path)
+    with pytest.raises(UserError, match=r"cannot be merged.*lora_bias=true.*without a bias"):
+        merge(model)

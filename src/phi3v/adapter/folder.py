@@ -11,10 +11,12 @@ safetensors; the processor's files are the caller's to add).
 
 import copy
 import json
+import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
-from peft import PeftConfig, PeftModel
+from peft import LoraConfig, NoMatchingPeftModuleError, PeftConfig, PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -26,9 +28,11 @@ from phi3v.adapter.reading import (
     adapter_tensors,
     fill,
     leaves_base_alone,
+    one_line,
     read_adapter,
 )
 from phi3v.adapter.rounding import type_of_base, without_loss
+from phi3v.adapter.scope import linear_short_names
 from phi3v.adapter.state import check_same_tensors
 from phi3v.errors import UserError
 from phi3v.files import as_open_as_folder
@@ -95,7 +99,10 @@ def load_adapter(model: nn.Module, folder: str | Path) -> nn.Module:
     if isinstance(model, PeftModel):
         _check_same_settings(model.peft_config["default"], config, folder)
     else:
-        model = wrap(as_phi3v(model), config).requires_grad_(False)  # PEFT lets biases train
+        base = as_phi3v(model)
+        with _refusals(base, config, folder):
+            model = wrap(base, config)
+        model.requires_grad_(False)  # PEFT lets biases train
     fill(model, weights, f"the weights in {folder}")
     return model
 
@@ -111,13 +118,33 @@ def add_adapter(model: PeftModel, folder: str | Path, name: str) -> None:
     Raises:
         UserError: When the folder's adapter does not fit, or would change the base of the others.
     """
-    config, weights = read_adapter(Path(folder))
+    folder = Path(folder)
+    config, weights = read_adapter(folder)
     if not leaves_base_alone(config):
         raise UserError(f"{folder}: this adapter changes the base, and others stand on it")
-    with quiet_wrapping():
+    with _refusals(as_phi3v(model.get_base_model()), config, folder), quiet_wrapping():
         model.add_adapter(name, config)
     fill(model, weights, f"the weights in {folder}", name)
     model.set_adapter(name, inference_mode=True)
+
+
+@contextmanager
+def _refusals(base: Phi3VForCausalLM, config: LoraConfig, folder: Path) -> Iterator[None]:
+    """Tell in one line why PEFT does not put an adapter on this model."""
+    targets = config.target_modules
+    named = sorted(targets) if isinstance(targets, set) else targets
+    try:
+        yield
+    except NoMatchingPeftModuleError as error:
+        names = ", ".join(linear_short_names(base))
+        raise UserError(
+            f"{folder}: its target_modules={named} match nothing in this model; it has: {names}"
+        ) from error
+    except (ValueError, TypeError, AttributeError, NotImplementedError, re.error) as error:
+        raise UserError(
+            f"{folder}: an adapter with init_lora_weights={config.init_lora_weights!r} and "
+            f"target_modules={named!r} cannot be put on this model ({one_line(error)})"
+        ) from error
 
 
 def _whole_tensors(state: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:

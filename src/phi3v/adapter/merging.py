@@ -32,10 +32,14 @@ def merge(model: nn.Module) -> Phi3VForCausalLM:
         model: Phi-3-Vision with a PEFT adapter; one without comes back as it is.
 
     Raises:
-        UserError: When the adapter holds numbers that are not finite.
+        UserError: When the adapter holds numbers that are not finite, or biases of its own that
+            the weights have no place for.
     """
     if not isinstance(model, PeftModel):
         return as_phi3v(model)
+    for layer in model.modules():
+        if isinstance(layer, LoraLayer):
+            _check_bias(layer, "the adapter cannot be merged")
     try:
         merged: nn.Module = model.merge_and_unload(safe_merge=True)
     except ValueError as error:  # what "safe" refuses
@@ -79,7 +83,16 @@ def merge_into(
     return base
 
 
+def _check_bias(layer: LoraLayer, what: str) -> None:
+    if any(layer.lora_bias.values()) and getattr(layer.get_base_layer(), "bias", None) is None:
+        raise UserError(
+            f"{what}: it was made with lora_bias=true, and this model has linear modules without a "
+            "bias to add that to; train one without lora_bias"
+        )
+
+
 def _merge_layer(layer: LoraLayer, folder: Path) -> None:
+    _check_bias(layer, f"{KEY}={folder}")
     linear = cast(nn.Linear, layer.get_base_layer())
     dtype = linear.weight.dtype
     linear.weight.data = linear.weight.data.float()

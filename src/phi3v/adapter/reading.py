@@ -4,12 +4,15 @@ config, weights = read_adapter(adapter_folder("runs/lora_r16/..."))
 fill(model, weights, "the weights in ...")
 """
 
+import json
 from pathlib import Path
+from typing import Any
 
 from peft import (
     LoraConfig,
     PeftConfig,
     PeftModel,
+    PeftType,
     get_peft_model_state_dict,
     set_peft_model_state_dict,
 )
@@ -18,6 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from phi3v.adapter.beside import put_whole, whole_weights
+from phi3v.adapter.faults import first_fault
 from phi3v.adapter.state import check_same_tensors
 from phi3v.errors import UserError
 
@@ -54,15 +58,37 @@ def read_adapter(folder: Path) -> tuple[LoraConfig, dict[str, Tensor]]:
     """The settings and the weights of a folder that `save_adapter` or PEFT wrote.
 
     Raises:
-        UserError: When they cannot be read, or are of another kind than LoRA.
+        UserError: When they cannot be read, are of another kind than LoRA, or are no numbers.
     """
     if not (folder / WEIGHTS).is_file():
         raise UserError(f"{folder}: no {WEIGHTS} beside {CONFIG}; pickled weights are not read")
     config = read_settings(folder)
     try:
-        return config, load_file(folder / WEIGHTS)
+        weights = load_file(folder / WEIGHTS)
     except SafetensorError as error:
         raise UserError(f"{folder}: the adapter cannot be read ({error})") from error
+    for name, tensor in weights.items():
+        # torch does not look into the types of one byte.
+        wide = tensor.float() if tensor.element_size() == 1 else tensor
+        if not wide.isfinite().all():
+            raise UserError(f"{folder}: {name} holds numbers that are not finite")
+    return config, weights
+
+
+def read_adapter_config(folder: Path) -> dict[str, Any]:
+    """The content of adapter_config.json, as it stands there.
+
+    Raises:
+        UserError: When it is missing or torn.
+    """
+    file = folder / CONFIG
+    try:
+        loaded = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: the adapter cannot be read ({error})") from None
+    if not isinstance(loaded, dict):
+        raise UserError(f"{file}: the adapter cannot be read (it holds no settings by name)")
+    return loaded
 
 
 def read_settings(folder: Path) -> LoraConfig:
@@ -71,12 +97,19 @@ def read_settings(folder: Path) -> LoraConfig:
     Raises:
         UserError: As for `read_adapter`.
     """
+    kind = read_adapter_config(folder).get("peft_type")
+    try:
+        PeftType(kind)
+    except ValueError:
+        raise UserError(f"{folder}: its peft_type is {kind!r}, only LORA is read") from None
     try:
         config = PeftConfig.from_pretrained(str(folder))
     except (ValueError, TypeError) as error:
-        raise UserError(f"{folder}: the adapter cannot be read ({error})") from error
+        raise UserError(f"{folder}: the adapter cannot be read ({one_line(error)})") from error
     if not isinstance(config, LoraConfig):
         raise UserError(f"{folder}: holds an adapter of type {config.peft_type}, only LoRA is read")
+    if fault := first_fault(config):
+        raise UserError(f"{folder}: {fault}")
     config.inference_mode = True
     return config
 
@@ -108,6 +141,11 @@ def adapter_tensors(model: PeftModel, adapter: str = "default") -> dict[str, Ten
         model, adapter_name=adapter, save_embedding_layers=False
     )
     return state
+
+
+def one_line(error: Exception) -> str:
+    """What an error of PEFT says, which may have several lines."""
+    return " ".join(str(error).split())
 
 
 def leaves_base_alone(config: LoraConfig) -> bool:

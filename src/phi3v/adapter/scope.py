@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from torch import nn
 
 from phi3v.errors import UserError
-from phi3v.model import Phi3VConfig
+from phi3v.model import Phi3VConfig, Phi3VForCausalLM
 from phi3v.model.parts import PARTS, has_no_gradient, part_of
 
 
@@ -46,6 +46,13 @@ def linear_names(model: nn.Module, config: Phi3VConfig, part: str) -> list[str]:
         and part_of(f"{name}.weight") == part
         and not has_no_gradient(f"{name}.weight", config)
     ]
+
+
+def linear_short_names(model: Phi3VForCausalLM) -> list[str]:
+    """What a target can be called, over all parts, also where an adapter is attached already."""
+    names = (name for part in PARTS for name in linear_names(model, model.config, part))
+    own = (name.removesuffix(".base_layer") for name in names if ".lora_" not in name)
+    return list(dict.fromkeys(short_name(name) for name in own))
 
 
 def resolve_targets(names: Sequence[str], target: str, part: str) -> list[str]:

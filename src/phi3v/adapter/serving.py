@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from phi3v.adapter.reading import CONFIG, WEIGHTS
+from phi3v.adapter.reading import CONFIG, WEIGHTS, read_adapter_config
 from phi3v.errors import UserError
 from phi3v.model.parts import part_of
 
@@ -27,20 +27,6 @@ _SERVED = re.compile(
     r"base_model\.model\.model\.layers\.\d+"
     r"\.(self_attn\.(qkv_proj|o_proj)|mlp\.(gate_up_proj|down_proj))\.lora_[AB]\.weight"
 )
-
-
-def read_adapter_config(folder: Path) -> dict[str, Any]:
-    """The content of adapter_config.json.
-
-    Raises:
-        UserError: When it is missing or torn.
-    """
-    file = folder / CONFIG
-    try:
-        loaded = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: the adapter cannot be read ({error})") from None
-    return dict(loaded)
 
 
 def reasons_against(folder: Path) -> list[str]:

@@ -11,14 +11,13 @@ from pathlib import Path
 
 import torch
 from peft import PeftConfig
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from phi3v.adapter import load_adapter
 from phi3v.adapter.lora import wrap
 from phi3v.adapter.merging import as_plain_lora, merge, takes_from_base
-from phi3v.adapter.reading import WEIGHTS, adapter_tensors
-from phi3v.adapter.serving import read_adapter_config, reasons_against, write_servable
+from phi3v.adapter.reading import adapter_tensors, read_adapter, read_adapter_config
+from phi3v.adapter.serving import reasons_against, write_servable
 from phi3v.errors import UserError
 from phi3v.model import Checkpoint, Phi3VForCausalLM, Phi3VProcessor
 from phi3v.model.loading import quiet, torch_dtype
@@ -186,8 +185,8 @@ def export_adapter(recorded: Recorded, out: Path, *, device: torch.device, say: 
     if reasons := reasons_against(folder):
         raise UserError(f"{folder}: {'; '.join(reasons)}; {instead}")
     config = read_adapter_config(folder)
-    base = recorded.config["model"].get("path", config["base_model_name_or_path"])
-    tensors: Mapping[str, Tensor] = load_file(folder / WEIGHTS)
+    base = recorded.config["model"].get("path", config.get("base_model_name_or_path"))
+    tensors: Mapping[str, Tensor] = read_adapter(folder)[1]
     rest_of_base = takes_from_base(config)
     if rest_of_base:
         tensors, config = as_plain_lora(*_with_start(recorded), config)

@@ -1,0 +1,29 @@
+"""What PEFT reads in adapter_config.json without a word and cannot compute with.
+
+problem = first_fault(config)     # None: nothing of that kind
+"""
+
+import math
+
+from peft import LoraConfig
+
+_BIASES = ("none", "all", "lora_only")
+
+
+def first_fault(config: LoraConfig) -> str | None:
+    """The first setting that no adapter can have; what PEFT checks itself is left to it."""
+    if not _is_number(config.r, (int,)) or config.r < 1:
+        return f"its r is {config.r!r}, which has to be a whole number above 0"
+    if not _is_number(config.lora_alpha, (int, float)) or not math.isfinite(config.lora_alpha):
+        return f"its lora_alpha is {config.lora_alpha!r}, which has to be a number"
+    if config.bias not in _BIASES:
+        return f"its bias is {config.bias!r}, which has to be one of {', '.join(_BIASES)}"
+    if not isinstance(config.init_lora_weights, bool | str | None):
+        return f"its init_lora_weights is {config.init_lora_weights!r}, which has to be a name"
+    if not isinstance(config.modules_to_save, list | None):
+        return f"its modules_to_save is {config.modules_to_save!r}, which has to be a list"
+    return None
+
+
+def _is_number(value: object, kinds: tuple[type, ...]) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool)
