@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -156,10 +157,8 @@ def test_a_run_without_its_splits_or_with_another_adapter_is_not_guessed_at(
     refused = program("eval.py", "model=tiny", "adapter=lora")
     assert refused.status == 2
     assert "a bare base has none" in refused.err
-    (tmp_path / "run").mkdir()
-    for file in small.run.iterdir():
-        if file.is_file() and file.name != "splits.json":
-            (tmp_path / "run" / file.name).write_bytes(file.read_bytes())
+    shutil.copytree(small.run, tmp_path / "run")
+    (tmp_path / "run" / "splits.json").unlink()
     refused = program("eval.py", f"run={tmp_path / 'run'}")
     assert refused.status == 2
     assert "splits.json: missing" in refused.err
