@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from left_behind import moved
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 
@@ -24,13 +25,6 @@ ADAPTER = LoraAdapter(r=2, alpha=4, whole=["projector"])
 BESIDE = "base_model.model.model.vision_embed_tokens"
 PROJECTION = {f"{BESIDE}.img_projection.{n}.{w}" for n in (0, 2) for w in ("weight", "bias")}
 SEPARATORS = {f"{BESIDE}.glb_GN", f"{BESIDE}.sub_GN"}
-
-
-def moved(model):
-    generator = torch.Generator().manual_seed(11)
-    for tensor in trained_state(model).values():
-        tensor.add_(torch.randn(tensor.shape, generator=generator), alpha=0.05)
-    return model
 
 
 def as_peft_has_it(base):

@@ -97,6 +97,8 @@ def test_a_configuration_that_holds_no_settings(base, folder, content):
         *[("bias", value) for value in ("some", None, 5)],
         *[("init_lora_weights", value) for value in (5, ["pissa"])],
         ("modules_to_save", 5),
+        *[("target_modules", value) for value in (5, [5])],
+        ("lora_dropout", "much"),
     ],
 )
 def test_a_setting_that_no_adapter_has_is_named_before_there_is_a_model(folder, key, value):
@@ -109,9 +111,8 @@ def test_a_setting_that_no_adapter_has_is_named_before_there_is_a_model(folder, 
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        *[("target_modules", value) for value in (None, 5, "*(", [5], [])],
+        *[("target_modules", value) for value in (None, "*(", [])],
         *[("init_lora_weights", value) for value in ("magic", "pissa_niter_x")],
-        ("lora_dropout", "much"),
     ],
 )
 def test_a_setting_that_peft_does_not_put_on_a_model(base, folder, key, value):

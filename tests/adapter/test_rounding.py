@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from left_behind import moved
 from safetensors.torch import load_file
 
 from phi3v.adapter import (
@@ -21,13 +22,6 @@ WHAT_STAYS = {
 }
 
 
-def trained_a_little(model):
-    generator = torch.Generator().manual_seed(11)
-    for tensor in trained_state(model).values():
-        tensor.add_(torch.randn(tensor.shape, generator=generator), alpha=0.05)
-    return model
-
-
 def is_matrix(name):
     return ".lora_A." in name or ".lora_B." in name
 
@@ -37,7 +31,7 @@ def copied(state):
 
 
 def test_on_a_bf16_base_matrices_are_rounded_and_stay_float32(bf16_base):
-    model = trained_a_little(LoraAdapter(r=2, alpha=4).attach(bf16_base))
+    model = moved(LoraAdapter(r=2, alpha=4).attach(bf16_base))
     before = copied(trained_state(model))
     round_to_base(model)
     for name, tensor in trained_state(model).items():
@@ -48,7 +42,7 @@ def test_on_a_bf16_base_matrices_are_rounded_and_stay_float32(bf16_base):
 
 @pytest.mark.parametrize("kind", WHAT_STAYS)
 def test_what_is_no_matrix_of_a_lora_keeps_every_digit(bf16_base, kind):
-    model = trained_a_little(WHAT_STAYS[kind].attach(bf16_base))
+    model = moved(WHAT_STAYS[kind].attach(bf16_base))
     before = copied(trained_state(model))
     round_to_base(model)
     others = {name: t for name, t in trained_state(model).items() if not is_matrix(name)}
@@ -58,7 +52,7 @@ def test_what_is_no_matrix_of_a_lora_keeps_every_digit(bf16_base, kind):
 
 def test_a_float32_base_and_a_whole_model_are_left_alone(base):
     for adapter in (LoraAdapter(r=2, alpha=4), FullFineTuning()):
-        model = trained_a_little(adapter.attach(copy.deepcopy(base)))
+        model = moved(adapter.attach(copy.deepcopy(base)))
         before = copied(trained_state(model))
         round_to_base(model)
         assert all(torch.equal(t, before[name]) for name, t in trained_state(model).items())
@@ -70,7 +64,7 @@ def test_what_was_rounded_is_half_as_large_and_loads_to_the_bit(
 ):
     adapter = WHAT_STAYS.get(kind, LoraAdapter(r=2, alpha=4))
     again = copy.deepcopy(bf16_base)
-    model = trained_a_little(adapter.attach(bf16_base))
+    model = moved(adapter.attach(bf16_base))
     round_to_base(model)
     save_adapter(model, tmp_path)
     written = load_file(tmp_path / "adapter_model.safetensors")
@@ -82,7 +76,7 @@ def test_what_was_rounded_is_half_as_large_and_loads_to_the_bit(
 
 def test_what_was_not_rounded_is_written_with_every_digit(bf16_base, logits_of, tmp_path):
     again = copy.deepcopy(bf16_base)
-    model = trained_a_little(LoraAdapter(r=2, alpha=4).attach(bf16_base))
+    model = moved(LoraAdapter(r=2, alpha=4).attach(bf16_base))
     save_adapter(model, tmp_path)
     written = load_file(tmp_path / "adapter_model.safetensors")
     assert {tensor.dtype for tensor in written.values()} == {torch.float32}

@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from left_behind import moved
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -40,14 +41,6 @@ KINDS = {
 }
 
 
-def train_a_little(model):
-    """Moves every trained tensor, as training would."""
-    generator = torch.Generator().manual_seed(11)
-    for tensor in trained_state(model).values():
-        tensor.add_(torch.randn(tensor.shape, generator=generator), alpha=0.05)
-    return model
-
-
 @pytest.fixture(params=KINDS)
 def kind(request):
     return KINDS[request.param]
@@ -60,7 +53,7 @@ def fresh_base(base):
 
 
 def test_a_trained_state_gives_the_same_logits_bit_for_bit(kind, base, fresh_base, logits_of):
-    model = train_a_little(kind.attach(base))
+    model = moved(kind.attach(base))
     wanted = logits_of(model)
     state = {name: tensor.clone() for name, tensor in trained_state(model).items()}
     again = kind.attach(fresh_base)
@@ -72,7 +65,7 @@ def test_a_trained_state_gives_the_same_logits_bit_for_bit(kind, base, fresh_bas
 def test_a_saved_adapter_gives_the_same_logits_bit_for_bit(
     kind, base, fresh_base, logits_of, tmp_path
 ):
-    model = train_a_little(kind.attach(base))
+    model = moved(kind.attach(base))
     save_adapter(model, tmp_path)
     torch.manual_seed(99)  # where it is loaded, nothing is drawn as it was in training
     again = load_adapter(fresh_base, tmp_path)
@@ -82,7 +75,7 @@ def test_a_saved_adapter_gives_the_same_logits_bit_for_bit(
 
 
 def test_a_saved_adapter_loads_into_one_that_is_attached(base, fresh_base, logits_of, tmp_path):
-    model = train_a_little(KINDS["dora"].attach(base))
+    model = moved(KINDS["dora"].attach(base))
     save_adapter(model, tmp_path)
     again = load_adapter(KINDS["dora"].attach(fresh_base), tmp_path)
     assert torch.equal(logits_of(again), logits_of(model))
@@ -98,7 +91,7 @@ def test_whoever_may_read_the_folder_may_read_its_files(base, tmp_path, kind):
 
 
 def test_peft_itself_reads_the_folder(base, fresh_base, logits_of, tmp_path):
-    model = train_a_little(KINDS["lora"].attach(base))
+    model = moved(KINDS["lora"].attach(base))
     save_adapter(model, tmp_path)
     again = PeftModel.from_pretrained(fresh_base, str(tmp_path))
     assert torch.equal(logits_of(again), logits_of(model))
@@ -129,13 +122,13 @@ def test_an_adapter_made_by_peft_on_the_published_names_loads(
     base, fresh_base, logits_of, tmp_path
 ):
     config = LoraConfig(task_type="CAUSAL_LM", r=3, target_modules=["qkv_proj", "o_proj"])
-    model = train_a_little(get_peft_model(base, config))
+    model = moved(get_peft_model(base, config))
     model.save_pretrained(str(tmp_path))
     assert torch.equal(logits_of(load_adapter(fresh_base, tmp_path)), logits_of(model))
 
 
 def test_a_fully_trained_model_is_written_in_the_published_layout(base, tmp_path):
-    model = train_a_little(FullFineTuning(scope=ALL).attach(base))
+    model = moved(FullFineTuning(scope=ALL).attach(base))
     save_adapter(model, tmp_path)
     written = load_file(tmp_path / "model.safetensors")
     assert set(written) == set(model.state_dict())

@@ -1,6 +1,8 @@
-"""What a training leaves: the rows of its metrics.csv, and a copy of what it trained."""
+"""What a training leaves: its metrics.csv, a copy of what it trained, or weights that moved."""
 
 import csv
+
+import torch
 
 from phi3v.adapter import trained_state
 
@@ -12,3 +14,11 @@ def rows_of(folder):
 
 def snapshot(module):
     return {name: tensor.clone() for name, tensor in trained_state(module.model).items()}
+
+
+def moved(model):
+    """The model, every trained tensor of which has moved, as a training would move it."""
+    generator = torch.Generator().manual_seed(11)
+    for tensor in trained_state(model).values():
+        tensor.add_(torch.randn(tensor.shape, generator=generator), alpha=0.05)
+    return model

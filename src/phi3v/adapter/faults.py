@@ -16,6 +16,12 @@ def first_fault(config: LoraConfig) -> str | None:
         return f"its r is {config.r!r}, which has to be a whole number above 0"
     if not _is_number(config.lora_alpha, (int, float)) or not math.isfinite(config.lora_alpha):
         return f"its lora_alpha is {config.lora_alpha!r}, which has to be a number"
+    if not _is_number(config.lora_dropout, (int, float)):
+        return f"its lora_dropout is {config.lora_dropout!r}, which has to be a number"
+    if not _are_targets(config.target_modules):
+        return (
+            f"its target_modules is {config.target_modules!r}, which must be names or a pattern"
+        )
     if config.bias not in _BIASES:
         return f"its bias is {config.bias!r}, which has to be one of {', '.join(_BIASES)}"
     if not isinstance(config.init_lora_weights, bool | str | None):
@@ -23,6 +29,12 @@ def first_fault(config: LoraConfig) -> str | None:
     if not isinstance(config.modules_to_save, list | None):
         return f"its modules_to_save is {config.modules_to_save!r}, which has to be a list"
     return None
+
+
+def _are_targets(value: object) -> bool:
+    if isinstance(value, list | set):
+        return all(isinstance(name, str) for name in value)
+    return isinstance(value, str | None)
 
 
 def _is_number(value: object, kinds: tuple[type, ...]) -> bool:
