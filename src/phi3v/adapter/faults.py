@@ -19,9 +19,7 @@ def first_fault(config: LoraConfig) -> str | None:
     if not _is_number(config.lora_dropout, (int, float)):
         return f"its lora_dropout is {config.lora_dropout!r}, which has to be a number"
     if not _are_targets(config.target_modules):
-        return (
-            f"its target_modules is {config.target_modules!r}, which must be names or a pattern"
-        )
+        return f"its target_modules is {config.target_modules!r}, which must be names or a pattern"
     if config.bias not in _BIASES:
         return f"its bias is {config.bias!r}, which has to be one of {', '.join(_BIASES)}"
     if not isinstance(config.init_lora_weights, bool | str | None):
