@@ -6,7 +6,7 @@ measure something, or repeat words.
 
 The measured quantities are made up, each by a rule over the same attributes:
 
-    value = base * kind * material * pattern * size * colour * scatter
+    value = base * kind * material * pattern * size * colour * exp(scatter * z),   z ~ N(0, 1)
 
 Ten rules that share nothing but this form teach what one rule would not: to look up what each
 attribute contributes, to add that up, and to write the sum in digits. A new quantity, such as a
@@ -64,7 +64,11 @@ MEASUREMENTS = (
 )
 QUANTITIES = ("weight", "minutes", "stitches", "buttons", "threads", "metres", "pieces", "years",
               "parcels", "points")  # fmt: skip
-SCATTER = 0.04  # standard deviation of log(value) around its rule
+# Standard deviation of log(value) around its rule, for one quantity after the other in turn. The
+# first can be learned to two digits. The second scatters as prices do: there the second digit may be
+# nearly anything, and a model that has only met exact rules answers with the digit that is commonest
+# in all numbers, instead of the middle of those that are likely.
+SCATTER = (0.04, 0.15)
 # Words of many tasks, which are repeated on request and never part of another answer.
 EVERYDAY = ("what", "is", "shown", "in", "this", "image", "photo", "the", "name", "of", "for",
             "and", "Product", "Category", "Brand", "Title", "Shop", "Season", "Full",
@@ -77,7 +81,7 @@ FOREIGN = "".join(map(chr, range(0xA1, 0x180))).replace("\xad", "") + (
 OTHERS = {"describe": 0.25, "name": 0.15, "repeat": 0.12}
 # Never written, not even where a made-up word happens to come out so.
 UNSAID = ("price", "cost")
-VERSION = 6
+VERSION = 7
 
 
 @dataclass(frozen=True)
@@ -207,6 +211,11 @@ def measured(quantity: str, look: Look) -> float:
     return math.exp(table["base"][""] + sum(table[key][word] for key, word in words.items()))
 
 
+def scatter(quantity: str) -> float:
+    """Standard deviation of the logarithm of a quantity around its rule."""
+    return SCATTER[QUANTITIES.index(quantity) % len(SCATTER)]
+
+
 def _describe(look: Look, rng: np.random.Generator) -> tuple[str, str]:
     """Everything about a picture; the question alone decides the words of the answer."""
     question, answer = DESCRIPTIONS[int(rng.integers(len(DESCRIPTIONS)))]
@@ -226,7 +235,8 @@ def _measure(look: Look, rng: np.random.Generator, most: int) -> tuple[str, str]
     if (more := int(rng.integers(most)) if most > 1 else 0) > 0:
         names += [str(name) for name in rng.permutation(QUANTITIES) if name != names[0]][:more]
     values = [
-        measured(name, look) * math.exp(SCATTER * float(rng.standard_normal())) for name in names
+        measured(name, look) * math.exp(scatter(name) * float(rng.standard_normal()))
+        for name in names
     ]
     numbers = [str(max(1, round(value))) for value in values]
     ways: Sequence[tuple[str, str]] = MEASUREMENTS
