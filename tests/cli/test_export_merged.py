@@ -216,6 +216,16 @@ def test_the_card_of_a_published_base_names_it_and_its_licence(lora_run):
         assert "lora" in front["tags"]
 
 
+def test_the_card_names_the_revision_of_the_base(lora_run):
+    from phi3v.run.card import adapter_card
+
+    recorded = read_run(lora_run)
+    recorded.config["model"].update(path="hub/model", revision="0123abc", dtype="bfloat16")
+    card = adapter_card(recorded, "x", [])
+    assert "base: `hub/model` at revision `0123abc`" in card
+    assert 'Checkpoint("hub/model", revision="0123abc", dtype="bfloat16").load()' in card
+
+
 def test_an_exported_model_predicts_what_the_run_does(phi3v, lora_run, pictures, tmp_path):
     export(phi3v, lora_run, tmp_path / "out")
     options = ("--json", "--max-new-tokens", 16)

@@ -3,13 +3,14 @@
 import pytest
 import torch
 from made_run import make_run
+from omegaconf import OmegaConf
 from small_model import CONFIG
 
 from phi3v.adapter import FullFineTuning, LoraAdapter
 from phi3v.errors import UserError
 from phi3v.model import Scratch
 from phi3v.model.parts import published_name
-from phi3v.run.assembly import leaves_base_alone, load_base, remember_pictures
+from phi3v.run.assembly import adapter_of, leaves_base_alone, load_base, remember_pictures
 from phi3v.run.recorded import read_run
 
 
@@ -79,3 +80,18 @@ def test_an_adapter_that_changes_its_base_is_merged_first_or_not_at_all(tmp_path
     load_base({**model, "merge": [str(pissa), str(plain)]}, lambda: iter(()))
     with pytest.raises(UserError, match=r"pissa/adapter: its start \(pissa\).*put it first"):
         load_base({**model, "merge": [str(plain), str(pissa)]}, lambda: iter(()))
+
+
+def test_an_adapter_that_changed_its_base_goes_on_only_on_that_one(tmp_path):
+    plain = make_run(tmp_path / "plain", "adapter.r=2")
+    pissa = make_run(tmp_path / "pissa", "adapter.r=2", "adapter.init=pissa")
+    cfg = OmegaConf.create(read_run(pissa).config)
+    cfg.adapter.init_from = str(pissa)
+    assert adapter_of(cfg, starts=True).init == "pissa"
+    cfg.model.merge = [str(plain)]
+    refusal = r"adapter\.init_from=.*pissa/adapter: its start \(pissa\).*give model\.merge=\[\]"
+    with pytest.raises(UserError, match=refusal):
+        adapter_of(cfg, starts=True)
+    adapter_of(cfg, starts=False)  # its weights come from a checkpoint
+    cfg.adapter.init, cfg.adapter.init_from = "default", str(plain)
+    adapter_of(cfg, starts=True)

@@ -7,6 +7,7 @@ import math
 
 from peft import LoraConfig
 
+_OUTSIDE = ("embed_tokens", "lm_head")
 _BIASES = ("none", "all", "lora_only")
 
 
@@ -20,6 +21,11 @@ def first_fault(config: LoraConfig) -> str | None:
         return f"its lora_dropout is {config.lora_dropout!r}, which has to be a number"
     if not _are_targets(config.target_modules):
         return f"its target_modules is {config.target_modules!r}, which must be names or a pattern"
+    if named := _outside_the_blocks(config.target_modules):
+        return (
+            f"its target_modules name {', '.join(named)}: adapters on the embeddings of tokens or "
+            "on the last layer are not read here; train it without them"
+        )
     if config.bias not in _BIASES:
         return f"its bias is {config.bias!r}, which has to be one of {', '.join(_BIASES)}"
     if not isinstance(config.init_lora_weights, bool | str | None):
@@ -33,6 +39,12 @@ def _are_targets(value: object) -> bool:
     if isinstance(value, list | set):
         return all(isinstance(name, str) for name in value)
     return isinstance(value, str | None)
+
+
+def _outside_the_blocks(targets: object) -> list[str]:
+    """Targets that PEFT would put an adapter on, together with a copy of what lies below it."""
+    names = sorted(targets) if isinstance(targets, list | set) else [targets]
+    return [str(name) for name in names if str(name).split(".")[-1] in _OUTSIDE]
 
 
 def _is_number(value: object, kinds: tuple[type, ...]) -> bool:

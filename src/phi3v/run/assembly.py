@@ -16,6 +16,7 @@ from torch import nn
 
 from phi3v.adapter import Adapter, load_adapter, merge_into
 from phi3v.adapter.beside import settings_of
+from phi3v.adapter.order import check_base
 from phi3v.adapter.reading import leaves_base_alone as untouched
 from phi3v.config import instantiate, instantiate_source
 from phi3v.data import ImageTextDataModule, LoadedOnce, Source
@@ -108,10 +109,13 @@ def adapter_of(cfg: DictConfig, starts: bool) -> Adapter:
         cfg: Its configuration.
         starts: Where its weights come from a checkpoint, the folder that it began with may be gone.
     """
-    begins_elsewhere = cfg.adapter.get("init_from") and not starts
-    return cast(
-        Adapter, instantiate(cfg.adapter, **({"init_from": None} if begins_elsewhere else {}))
-    )
+    earlier = cfg.adapter.get("init_from")
+    if earlier and not starts:
+        return cast(Adapter, instantiate(cfg.adapter, init_from=None))
+    adapter = cast(Adapter, instantiate(cfg.adapter))
+    if earlier:
+        check_base(earlier, cfg.model.get("merge") or (), key="adapter.init_from")
+    return adapter
 
 
 def load_base(
@@ -134,8 +138,8 @@ def load_base(
     loaded = cast(Loaded, instantiate(node).load(texts, hollow=hollow, device=device))
     paths = list(node.get("merge") or ())
     for position, path in enumerate(paths):
-        log.info("merged into the base: %s", path)
         loaded.model = merge_into(loaded.model, path, before=paths[:position])
+        log.info("merged into the base: %s", path)
     return loaded
 
 

@@ -88,7 +88,10 @@ def _arguments(recorded: Recorded) -> str:
     model = recorded.config["model"]
     place = json.dumps(str(model.get("path", "a model from scratch")), ensure_ascii=False)
     dtype = str(model.get("dtype", "float32"))
-    return place if dtype == "float32" else f'{place}, dtype="{dtype}"'
+    revision = model.get("revision")
+    given = [f'revision="{revision}"'] if revision else []
+    given += [f'dtype="{dtype}"'] if dtype != "float32" else []
+    return ", ".join([place, *given])
 
 
 def _is_lora(recorded: Recorded) -> bool:
@@ -111,7 +114,9 @@ def _task(recorded: Recorded) -> str:
 
 def _training(recorded: Recorded) -> list[str]:
     config = recorded.config
-    facts = [f"base: `{_base(recorded)}`", f"adapter: {_adapter(config['adapter'])}"]
+    revision = config["model"].get("revision")
+    at = f" at revision `{revision}`" if revision else ""
+    facts = [f"base: `{_base(recorded)}`{at}", f"adapter: {_adapter(config['adapter'])}"]
     optimizer = config.get("optimizer") or {}
     if "lr" in optimizer:
         name = str(optimizer["_target_"]).rpartition(".")[2]
