@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-pytestmark = pytest.mark.slow
 COLUMNS = ["product_code", "title", "category3_code", "full_price", "local_image_path"]
 Rows = list[dict[str, str]]
 

@@ -14,8 +14,6 @@ from PIL import Image
 
 from .conftest import ROOT, SMALL, read_until, running
 
-pytestmark = pytest.mark.slow
-
 
 def started(cache: Path, folder: Path, *words: str) -> AbstractContextManager[Any]:
     """A training that goes on until somebody ends it; whatever happens, it is ended here."""

@@ -9,8 +9,6 @@ from wandb_loopback import LoopbackServer
 
 from .conftest import ROOT, inherited, read_until, running
 
-pytestmark = pytest.mark.slow
-
 
 def test_wandb_gets_metrics_configuration_and_one_growing_table(
     program, small_words, tmp_path: Path

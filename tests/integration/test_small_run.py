@@ -16,8 +16,6 @@ from phi3v.model import Checkpoint
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.slow
-
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(
     small, small_words, program

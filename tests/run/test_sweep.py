@@ -28,6 +28,7 @@ def only_sweep(here: Path) -> Path:
     return found
 
 
+@pytest.mark.slow
 def test_every_outcome_is_told_and_no_job_ends_the_sweep(start: Start, here: Path) -> None:
     done = start("-m", "adapter.r=13,14,15,17,18,19,21,16", "hydra.sweep.dir=all")
     assert done.returncode == 1
@@ -58,6 +59,7 @@ def test_every_outcome_is_told_and_no_job_ends_the_sweep(start: Start, here: Pat
     assert rows[6]["objective"] == ""
 
 
+@pytest.mark.slow
 def test_the_same_command_again_runs_what_is_not_done(
     start: Start, here: Path, tmp_path: Path
 ) -> None:
@@ -75,6 +77,7 @@ def test_the_same_command_again_runs_what_is_not_done(
     assert len(list(here.glob("runs/*/*_sweep"))) == 2
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_done_is_answered_without_running_anything(
     start: Start, here: Path, tmp_path: Path
 ) -> None:
@@ -92,6 +95,7 @@ def test_a_sweep_that_is_done_is_answered_without_running_anything(
     assert "mine: there is another sweep in it" in other.stderr
 
 
+@pytest.mark.slow
 def test_a_value_that_comes_twice_is_two_jobs(start: Start, here: Path, tmp_path: Path) -> None:
     seen = tmp_path / "seen.txt"
     for _ in range(2):
@@ -101,6 +105,7 @@ def test_a_value_that_comes_twice_is_two_jobs(start: Start, here: Path, tmp_path
     assert [job["objective"] for job in jobs_of(here / "mine")] == [2.0, 4.0, 2.0]
 
 
+@pytest.mark.slow
 def test_a_sweep_may_get_more_values(start: Start, here: Path, tmp_path: Path) -> None:
     seen = tmp_path / "seen.txt"
     assert start("-m", "adapter.r=4,8", "seed=7,8", "sweep_dir=mine").returncode == 0
@@ -178,6 +183,7 @@ def test_fail_fast_ends_the_sweep_with_the_first_job_that_fails(start: Start, he
     assert "best val/full_price/mape" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_told_to_end_ends_its_job_and_goes_on(
     home: Path, here: Path, start: Start, begins_with: Callable[..., None]
 ) -> None:
@@ -213,6 +219,7 @@ def test_a_sweep_that_is_told_to_end_ends_its_job_and_goes_on(
     assert [job["objective"] for job in jobs_of(only_sweep(here))] == [2.0, 3.0, 4.0]
 
 
+@pytest.mark.slow
 def test_several_jobs_run_at_once_each_in_its_own_place(
     start: Start, here: Path, begins_with: Callable[..., None]
 ) -> None:
@@ -235,6 +242,7 @@ def test_several_jobs_run_at_once_each_in_its_own_place(
     assert "best val/full_price/mape: 200.0 % (job 0)" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_search_goes_on_where_it_stopped(start: Start, here: Path, tmp_path: Path) -> None:
     seen = tmp_path / "seen.txt"
     words = (
