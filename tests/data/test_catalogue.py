@@ -162,7 +162,12 @@ def test_colours_differ_where_the_product_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "named"), [({"rows": 2}, "data.rows=2"), ({"noise": 0.0}, "noise")]
+    ("change", "named"),
+    [
+        ({"rows": 2}, "data.rows=2"),
+        ({"noise": 0.0}, "noise"),
+        ({"seed": -1}, "data.source.seed=-1"),
+    ],
 )
 def test_impossible_catalogues_are_refused(change: dict[str, float], named: str) -> None:
     with pytest.raises(UserError, match=re.escape(named)):

@@ -98,13 +98,19 @@ def test_pictures_may_lie_elsewhere(write_shop, shop_rows, task, tmp_path):
     assert example.images == (tmp_path / "pictures/0.webp",)
 
 
-def test_without_an_id_column_examples_are_named_by_row(write_shop, shop_rows, task):
-    rows = shop_rows(2)
+def test_without_an_id_column_examples_keep_their_names_wherever_their_rows_stand(
+    write_shop, shop_rows, task
+):
+    rows = shop_rows(3)
     columns = [column for column in rows[0] if column != "product_code"]
 
-    examples = CsvSource(write_shop(rows, columns)).load(task)
+    def named(rows):
+        examples = CsvSource(write_shop(rows, columns)).load(task)
+        return {example.id: example.values["title"] for example in examples}
 
-    assert [example.id for example in examples] == ["row-2", "row-3"]
+    first = named(rows[:2])
+    assert list(first) == [row["local_image_path"] for row in rows[:2]]
+    assert named(rows[::-1]).items() > first.items()
 
 
 def test_equal_ids_get_a_free_suffix_and_stay_in_one_group(write_shop, shop_rows, task):
@@ -219,7 +225,10 @@ def test_an_empty_id_is_refused_where_the_column_was_asked_for(write_shop, shop_
 
     path = write_shop(rows)
 
-    assert [example.id for example in CsvSource(path).load(task)] == ["p000", "row-3"]
+    assert [example.id for example in CsvSource(path).load(task)] == [
+        "p000",
+        rows[1]["local_image_path"],
+    ]
     message = refusal(CsvSource(path, id_column="product_code"), task)
     assert message == f"{path}: row 3: the id column 'product_code' is empty"
 
@@ -234,6 +243,8 @@ def test_a_corrupt_picture_is_found_at_loading_while_the_set_is_small(
     (tmp_path / "cut.jpg").write_bytes(whole[:-900])
     source = CsvSource(write_shop(rows), verify_up_to=verify_up_to)
 
+    skipping = CsvSource(source.path, verify_up_to=verify_up_to, on_error="skip")
+    assert len(skipping.load(task)) == 2  # later it could not be left out any more
     if verify_up_to:
         message = refusal(source, task)
         assert message.startswith(f"{source.path}: row 4: picture cannot be read: ")

@@ -199,6 +199,15 @@ def test_validation_can_be_limited_to_a_fixed_part(shop, module):
     assert len(flat(batch["ids"] for batch in data.test_dataloader())) == 8
 
 
+@pytest.mark.parametrize(
+    "size", [{"eval_limit": 0}, {"eval_limit": -1}, {"eval_batch_size": 0}, {"num_workers": -1}]
+)
+def test_a_size_that_makes_no_sense_is_refused_by_its_name(shop, module, size):
+    ((name, value),) = size.items()
+    with pytest.raises(UserError, match=f"data.{name}={value}: must be"):
+        module(shop(10), **size)
+
+
 def test_saved_splits_are_used_as_they_are(shop, module, task, tmp_path):
     path = shop(20)
     splits = make_splits(CsvSource(path).load(task), FRACTIONS, seed=77)

@@ -3,6 +3,7 @@
 import json
 import logging
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,13 @@ def test_no_split_is_empty_while_there_are_groups_enough(examples, count):
 def test_too_few_groups_are_refused(examples):
     with pytest.raises(UserError, match="10 examples form only 2 groups, too few for 3 splits"):
         make_splits(examples([0, 1] * 5), FRACTIONS, seed=0)
+
+
+def test_a_picture_that_joins_too_many_rows_is_named(examples):
+    rows = examples(range(10))
+    shared = [replace(row, images=(*row.images, rows[0].images[0])) for row in rows]
+    with pytest.raises(UserError, match=r"1 groups, .*0\.bin is the picture of 10 of them"):
+        make_splits(shared, FRACTIONS, seed=0)
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,18 @@ def test_the_report_shows_everything_there_is(tmp_path, pictures):
     assert page.count("table", "confusion") == 1
 
 
+def test_the_metric_that_selects_the_checkpoint_has_a_curve(tmp_path, pictures):
+    history = [{"step": s, "val/price/median_ape": 0.5 / s, "val/loss": 1} for s in (1, 2, 3)]
+    objective = {"name": "price/median_ape", "direction": "min", "value": 0.1}
+
+    def drawn(**changes):
+        return report(tmp_path, PRODUCTS, product_rows(9, pictures), history, **changes)[0]
+
+    html, summary = report(tmp_path, PRODUCTS, product_rows(9, pictures), history)
+    assert "<h3>val/price/median_ape</h3>" not in html
+    assert "<h3>val/price/median_ape</h3>" in drawn(summary={**summary, "objective": objective})
+
+
 def test_the_figures_in_the_table_are_those_of_the_summary_and_the_objective_comes_first(
     tmp_path, pictures
 ):

@@ -130,3 +130,18 @@ def test_a_model_in_which_nothing_trains_is_refused(model):
 def test_a_negative_number_is_refused(setting):
     with pytest.raises(UserError, match=f"optimizer.{setting}=-1"):
         AdamW(**{"lr": 1e-3, setting: -1})
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"betas": [0.9, 1.0]}, "optimizer.betas="),
+        ({"betas": [0.9]}, "optimizer.betas="),
+        ({"eps": -1.0}, "optimizer.eps=-1.0"),
+        ({"parts": {"vision": {"lr": -1e-5}}}, "optimizer.parts.vision.lr=-1e-05"),
+    ],
+)
+def test_what_torch_would_refuse_in_the_middle_is_refused_by_its_name(settings, named):
+    with pytest.raises(UserError) as caught:
+        AdamW(lr=1e-3, **settings)
+    assert str(caught.value).startswith(named)

@@ -30,6 +30,7 @@ def test_a_number_may_carry_thousands_commas_and_a_currency(text, number):
     "text",
     [
         *("", "n/a", "nan", "inf", "1e999", "470 480", "$470 $480", "470-480", "12,5", "1,2345"),
+        *("0,125", "00,125"),
         *("4 7 0", "470 dollars", "about 470", "470.", "١٢", "0x10", "1_000", "€", "$$5"),
     ],
 )

@@ -146,6 +146,28 @@ def test_a_row_that_cannot_be_used_is_named(change, message):
         make_task().check_values({**ROW, **change}, "f.csv row 7")
 
 
+@pytest.mark.parametrize(
+    ("answer", "declared", "named"),
+    [
+        ("Price: {full_price}. {rating}", "number", "full_price '12.5'"),
+        ("{full_price}, {rating}", {"kind": "number", "format": ",.0f"}, "full_price '1,200'"),
+    ],
+)
+def test_a_number_that_the_template_takes_apart_is_refused(answer, declared, named):
+    fields = {"full_price": declared, "rating": "number"}
+    task = Task("rated", "What?", answer, fields, "rating/mape")
+    row = {"full_price": 12.5 if named.endswith("'12.5'") else 1200.0, "rating": 4.0}
+    with pytest.raises(UserError, match=f"f.csv row 7: {named} cannot be read again"):
+        task.check_values(row, "f.csv row 7")
+    assert task.check_values({"full_price": 7.0, "rating": 4.0}, "f.csv row 8")
+
+
+def test_a_number_may_be_rounded_by_its_format():
+    fields = {"full_price": {"kind": "number", "format": ".1f"}}
+    task = Task("priced", "What?", "Price: {full_price}", fields, "full_price/mape")
+    assert task.check_values({"full_price": 12.345}, "f.csv row 7") == {"full_price": 12.345}
+
+
 def test_a_missing_column_is_named_with_the_nearest():
     row = {"titel": "a", "category3_code": "x", "full_price": 1.0}
     with pytest.raises(UserError, match=r"f.csv row 1: there is no 'title'.*mean 'titel'"):

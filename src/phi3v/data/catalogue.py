@@ -69,6 +69,8 @@ class Catalogue:
     def __post_init__(self) -> None:
         if self.rows < 3:
             raise UserError(f"data.rows={self.rows}: a catalogue needs at least 3 rows")
+        if self.seed < 0:
+            raise UserError(f"data.source.seed={self.seed}: must not be below 0")
         if not 0 < self.noise < 1:
             raise UserError(f"noise={self.noise}: must lie above 0 and below 1")
 

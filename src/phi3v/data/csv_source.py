@@ -53,7 +53,8 @@ class CsvSource:
             path: The CSV file, UTF-8.
             image_column: Holds the picture's path, or several separated by ";".
             id_column: Names the examples; default `product_code` where there is one, otherwise
-                the row numbers. Equal ids get a suffix and stay in one group.
+                the cell of the picture, which stays when rows are sorted or added. Equal ids get a
+                suffix and stay in one group.
             group_by: Columns whose equal values (in any case and spacing) also join rows into
                 one group, so that they never stand on both sides of a split.
             image_root: What relative picture paths start from; default the CSV file's folder.
@@ -62,6 +63,7 @@ class CsvSource:
             on_error: "raise" refuses bad rows, "skip" leaves them out and logs every one.
             verify_up_to: Sets with at most so many rows have every picture decoded at loading;
                 of larger ones only the headers are read, and the pixels when their turn comes.
+                Where bad rows are skipped all are decoded, since later none can be left out.
         """
         if on_error not in ("raise", "skip"):
             raise UserError(f"data.on_error must be 'raise' or 'skip', got {on_error!r}")
@@ -120,7 +122,8 @@ class CsvSource:
     ) -> list[tuple[Row, Values]]:
         """Returns the good rows with their values, and deals with the others."""
         total = len(table.rows) + len(table.malformed)
-        look = open_picture if len(table.rows) <= self.verify_up_to else picture_size
+        decodes = len(table.rows) <= self.verify_up_to or self.on_error == "skip"
+        look = open_picture if decodes else picture_size
 
         def check(row: Row) -> Values | UserError:
             try:
@@ -173,7 +176,7 @@ class CsvSource:
 
     def _id(self, row: Row) -> str:
         column = self.id_column or _DEFAULT_ID_COLUMN
-        return row.cells.get(column, "") or f"row-{row.number}"
+        return row.cells.get(column, "") or row.cells[self.image_column]
 
     def _group_keys(self, row: Row) -> list[Hashable]:
         """Returns what joins rows: the id, and the columns to group by unless all are empty."""

@@ -73,12 +73,19 @@ class ImageTextDataModule(LightningDataModule):
             eval_batch_size: Examples a validation or test step and device; default `batch_size`.
             num_workers: Processes that decode pictures; 0 decodes in the training process.
             seed: Fixes the splits and the order of the batches.
-            eval_limit: Validates on so many examples, always the same ones; None on all.
+            eval_limit: Validates on so many examples, always the same ones; None is all of them.
             picture_cache_gib: Memory in GiB, for each worker, that keeps decoded pictures.
             drop_last: Leaves out the examples beyond the last full training batch.
             splits_file: Reads the splits from here instead of making them.
+
+        Raises:
+            UserError: For a size below what it can be.
         """
         super().__init__()
+        _check_sizes(
+            (batch_size, "batch_size", 1), (eval_batch_size, "eval_batch_size", 1),
+            (eval_limit, "eval_limit", 1), (num_workers, "num_workers", 0),
+        )  # fmt: skip
         self.source = source
         self.task = task
         self.processor = processor
@@ -260,6 +267,12 @@ class ImageTextDataModule(LightningDataModule):
             # one: dropout does not depend on how often was validated.
             generator=torch.Generator().manual_seed(self.seed),
         )
+
+
+def _check_sizes(*sizes: tuple[int | None, str, int]) -> None:
+    for value, name, least in sizes:
+        if value is not None and value < least:
+            raise UserError(f"data.{name}={value}: must be {least} or more")
 
 
 def leave_signals_to_the_trainer(worker: int) -> None:

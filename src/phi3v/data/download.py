@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from PIL import Image
 
@@ -78,6 +78,7 @@ def fetch_pictures(
     workers: int = 8,
     timeout: float = 20,
     retries: int = 2,
+    delimiter: str = ",",
 ) -> FetchReport:
     """Fetches one picture for every row.
 
@@ -92,12 +93,13 @@ def fetch_pictures(
         workers: Downloads at a time.
         timeout: Seconds that a server may stay silent, and that a whole picture may take.
         retries: Further attempts after a failure that may pass (not after "404 Not Found").
+        delimiter: What separates the cells of the CSV file; the two tables have commas.
 
     Raises:
         UserError: When the CSV file is missing, malformed or lacks the column.
     """
     csv_path, folder = Path(csv_path), Path(folder)
-    source = read_table(csv_path)
+    source = read_table(csv_path, delimiter)
     source.require([url_column])
     images = folder / "images"
     images.mkdir(parents=True, exist_ok=True)
@@ -161,7 +163,9 @@ def _fetch(url: str, target: Path, timeout: float, retries: int) -> _Outcome:
 def _download(url: str, timeout: float) -> bytes:
     """Returns the body; a server that trickles is cut off after `timeout` as well."""
     deadline = time.monotonic() + timeout
-    request = urllib.request.Request(url, headers={"User-Agent": _AGENT})
+    # Blanks and letters beyond ASCII, as browsers send them; what is encoded already stays.
+    address = quote(url, safe="%/:=&?~#+!$,;'@()*[]")
+    request = urllib.request.Request(address, headers={"User-Agent": _AGENT})
     content = bytearray()
     with urllib.request.urlopen(request, timeout=timeout) as response:
         expected = response.headers.get("Content-Length")

@@ -65,9 +65,9 @@ MEASUREMENTS = (
 QUANTITIES = ("weight", "minutes", "stitches", "buttons", "threads", "metres", "pieces", "years",
               "parcels", "points")  # fmt: skip
 # Standard deviation of log(value) around its rule, for one quantity after the other in turn. The
-# first can be learned to two digits. The second scatters as prices do: there the second digit may be
-# nearly anything, and a model that has only met exact rules answers with the digit that is commonest
-# in all numbers, instead of the middle of those that are likely.
+# first can be learned to two digits. The second scatters as prices do: there the second digit may
+# be nearly anything, and a model that has only met exact rules answers with the digit that is
+# commonest in all numbers, instead of the middle of those that are likely.
 SCATTER = (0.04, 0.15)
 # Words of many tasks, which are repeated on request and never part of another answer.
 EVERYDAY = ("what", "is", "shown", "in", "this", "image", "photo", "the", "name", "of", "for",
@@ -105,6 +105,8 @@ class DrawnQuestions:
     quantities: int = 1
 
     def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise UserError(f"data.source.seed={self.seed}: must not be below 0")
         if self.per_picture < 1:
             raise UserError(f"data.per_picture={self.per_picture}: at least 1")
         if not 0 <= self.measure <= 1:

@@ -8,6 +8,7 @@ decoding it; both functions agree on the size because both ask `_orientation` be
 is decoded.
 """
 
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,7 +81,11 @@ def _orientation(image: Image.Image) -> int:
         return 1  # Pillow turns these itself, and its size is already that of the result
     if image.format == "PNG" and not _PNG_ORIENTATION_KEYS & image.info.keys():
         return 1  # Pillow would decode the whole file to look for EXIF behind the pixels
-    return int(image.getexif().get(_EXIF_ORIENTATION, 1))
+    try:
+        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+    except (SyntaxError, struct.error, ValueError, KeyError, TypeError, OSError):
+        return 1  # Damaged metadata say nothing about pixels that can be read.
+    return orientation if isinstance(orientation, int) else 1
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -45,7 +45,7 @@ def make_splits(
     if len(groups) < len(fractions):
         raise UserError(
             f"splits: {len(examples)} examples form only {len(groups)} groups, too few for "
-            f"{len(fractions)} splits; add examples or group them by fewer columns"
+            f"{len(fractions)} splits; {_way_out(examples)}"
         )
     divided = _divide(groups, fractions, len(examples))
     return {name: sorted(i for ids in chosen for i in ids) for name, chosen in divided.items()}
@@ -129,6 +129,22 @@ def _groups(examples: Sequence[Example]) -> list[list[str]]:
     for example, group in zip(examples, united(keys), strict=True):
         members[group].append(example.id)
     return [sorted(ids) for ids in members.values()]
+
+
+def _way_out(examples: Sequence[Example]) -> str:
+    """What to do about too few groups: equal pictures join rows as columns to group by do."""
+    digests = _digests({path for example in examples for path in example.images})
+    rows: defaultdict[str, list[Path]] = defaultdict(list)
+    for example in examples:
+        for digest, path in {digests[path]: path for path in example.images}.items():
+            rows[digest].append(path)
+    shared = max(rows.values(), key=len, default=[])
+    if len(shared) > 1:
+        return (
+            f"{shared[0]} is the picture of {len(shared)} of them, which no split divides; leave "
+            "it out of the rows that it says nothing about, or add examples"
+        )
+    return "add examples or group them by fewer columns"
 
 
 def _digests(paths: set[Path]) -> dict[Path, str]:

@@ -53,7 +53,7 @@ def write_report(
     sections = [
         _head(title, summary, verdict),
         _comparison(summary, task),
-        _curves(history),
+        _curves(history, summary["objective"]["name"]),
         _fields(predictions, task),
         _pictures(predictions, task),
         _facts(summary, config_yaml, environment),
@@ -120,8 +120,8 @@ def _comparison(summary: Mapping[str, Any], task: Task) -> str:
     )
 
 
-def _curves(history: Sequence[Mapping[str, Any]]) -> str:
-    """Losses, validation metrics, learning rates and whatever else was logged by step."""
+def _curves(history: Sequence[Mapping[str, Any]], objective: str) -> str:
+    """Losses, the leading validation metrics with the objective first, and learning rates."""
     names = dict.fromkeys(name for row in history for name in row if name not in ("step", "epoch"))
     lines = {name: points(history, name) for name in names}
     lines = {name: line for name, line in lines.items() if line}
@@ -133,6 +133,8 @@ def _curves(history: Sequence[Mapping[str, Any]]) -> str:
         name for name in lines if name.rsplit("/", 1)[-1] in ("parse_rate", *HEADLINE.values())
     ]
     shown = [name for name in shown if name.count("/") != 2 or not name.endswith("parse_rate")]
+    chosen_by = [name for name in lines if name == f"val/{objective}"]
+    shown = list(dict.fromkeys([*chosen_by, *shown]))
     charts = [_chart("loss", losses, lines), *(_chart(name, [name], lines) for name in shown)]
     charts.append(_chart("learning rate", rates, lines))
     return f'<h2>Training</h2><div class="charts">{"".join(charts)}</div>'

@@ -46,15 +46,21 @@ class AdamW:
     def __post_init__(self) -> None:
         for part, settings in self.parts.items():
             _check_known("optimizer.parts", part, PARTS)
-            for key in settings:
+            for key, value in settings.items():
                 _check_known(f"optimizer.parts.{part}", key, SETTINGS)
+                if value < 0:
+                    raise UserError(f"optimizer.parts.{part}.{key}={value}: not below zero")
         for key in SETTINGS:
             if getattr(self, key) < 0:
                 raise UserError(f"optimizer.{key}={getattr(self, key)}: not below zero")
         if not 0 < self.lora_plus_ratio < math.inf:
             raise UserError(f"optimizer.lora_plus_ratio={self.lora_plus_ratio}: must be above 0")
-        if len(self.betas) != 2:
-            raise UserError(f"optimizer betas={list(self.betas)}: two numbers are needed")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise UserError(
+                f"optimizer.betas={list(self.betas)}: two numbers are needed, from 0 to below 1"
+            )
+        if self.eps < 0:
+            raise UserError(f"optimizer.eps={self.eps}: not below zero")
 
     def build(self, model: nn.Module) -> torch.optim.AdamW:
         """Make the optimizer for what trains in the model.

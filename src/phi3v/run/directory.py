@@ -109,6 +109,13 @@ class RunDirectory:
         lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         _write(self.predictions, "".join(lines))
 
+    def read_predictions(self) -> list[dict[str, Any]]:
+        """Reads predictions.jsonl; [] where there is none."""
+        if not self.predictions.is_file():
+            return []
+        lines = self.predictions.read_text("utf-8").splitlines()
+        return [json.loads(line) for line in lines]
+
     def read_history(self) -> list[dict[str, float]]:
         """Reads metrics.csv: one dict a row, without the cells that are empty."""
         if not self.metrics_by_step.is_file():

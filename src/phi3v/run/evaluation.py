@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from phi3v.config import instantiate, instantiate_source, save_config
 from phi3v.config.launchers import is_first_process
-from phi3v.data import Source
+from phi3v.data import Example, Source
 from phi3v.data.splits import ids_in, read_splits
 from phi3v.errors import UserError
 from phi3v.run.answering import Answers, answer
@@ -190,12 +190,26 @@ def splits_for(cfg: DictConfig, run: RunDirectory, words: Sequence[str]) -> Path
         )
     if other:
         source = cast(Source, instantiate_source(cfg.data))
-        ids = {example.id for example in source.load(cast(Task, instantiate(cfg.task)))}
-        if not ids & ids_in(run.splits):
+        examples = source.load(cast(Task, instantiate(cfg.task)))
+        known = ids_in(run.splits)
+        if not any(example.id in known for example in examples) or _are_others(examples, run):
             log.info("these are not the examples of the run: they are divided anew")
             return None
         # Divided anew, examples that the run was trained on would be scored as if they were new.
     return run.splits
+
+
+def _are_others(examples: Sequence[Example], run: RunDirectory) -> bool:
+    """Whether examples only have the names of the run's: every other shop counts its products.
+
+    They are taken for the run's where half of them or more agree in any field, so that corrected
+    prices do not make other examples of them.
+    """
+    rows = {str(row["id"]): row["truth"] for row in run.read_predictions()}
+    shared = [(example.values, rows[example.id]) for example in examples if example.id in rows]
+    names = {name for _, truth in shared for name in truth}
+    agree = [sum(values.get(n) == truth.get(n) for values, truth in shared) for n in names]
+    return bool(shared) and all(2 * count < len(shared) for count in agree)
 
 
 def repetition(run: RunDirectory, summary: dict[str, Any]) -> str:

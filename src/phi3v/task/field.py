@@ -25,7 +25,7 @@ _SIGN = "[$¢-¥֏؋฿₠-⃀﷼\uff04￠￡￥￦]"  # the currency signs of U
 _CODE = "(?:usd|eur|gbp|jpy|cny|chf|inr|cad|aud|sek|nok|dkk|pln)"
 _NUMBER = re.compile(
     rf"(?:{_CODE}\s*)?(?:{_SIGN}\s*)?"
-    r"(?P<number>[+-]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?)"
+    r"(?P<number>[+-]?(?:[1-9][0-9]{0,2}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?)"
     rf"(?:\s*{_SIGN})?(?:\s*{_CODE})?",
     re.IGNORECASE,
 )
@@ -40,7 +40,7 @@ def nearest(name: str, known: Mapping[str, object] | tuple[str, ...]) -> str:
 def read_number(text: str) -> float | None:
     """Read one number, with or without thousands commas and one currency sign or code.
 
-    "1,290.00", "$470" and "470 €" are numbers; "n/a", "", "12,5" and "470 480" are not.
+    "1,290.00", "$470" and "470 €" are numbers; "n/a", "", "12,5", "0,125" and "470 480" are not.
     """
     found = _NUMBER.fullmatch(text.strip())
     if not found:

@@ -116,16 +116,25 @@ class Task:
             The columns that the task needs: texts stripped, the answer's numbers as floats.
 
         Raises:
-            UserError: see `truth`; also a text from which the answer cannot be read again,
-                because it contains the words that come after it.
+            UserError: see `truth`; also a text or a number from which the answer cannot be read
+                again, because it contains what comes after it in the template.
         """
         checked = {name: self._present(name, values, origin) for name in self.columns}
         checked |= self.truth(values, origin)
         again = self.parse(self.write_answer(checked))
         for name in self.field_names:
-            if self.fields[name].kind != "number" and again[name] != checked[name]:
+            field, value = self.fields[name], checked[name]
+            if field.kind == "number":
+                # As far as it is written: a format may round.
+                if again[name] != field.read(field.write(value)):
+                    raise UserError(
+                        f"{origin}: {name} {field.write(value)!r} cannot be read again from the"
+                        f" answer {self.write_answer(checked)!r}; change the task's answer template"
+                        " or the number's format"
+                    )
+            elif again[name] != value:
                 raise UserError(
-                    f"{origin}: {name} {checked[name]!r} contains words of the answer template"
+                    f"{origin}: {name} {value!r} contains words of the answer template"
                     f" {self.answer!r}, so it could not be read again; change one of them"
                 )
         return checked

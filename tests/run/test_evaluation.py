@@ -1,0 +1,70 @@
+"""Which splits an evaluation of other data takes: the run's, or none."""
+
+import csv
+from pathlib import Path
+
+from omegaconf import OmegaConf
+from PIL import Image
+
+from phi3v.config.composing import check_command_line
+from phi3v.data import save_splits
+from phi3v.run.directory import RunDirectory
+from phi3v.run.evaluation import splits_for
+
+ROOT = Path(__file__).parents[2]
+
+
+def shop(folder: Path, titles: list[str], factor: float = 1.0) -> Path:
+    """A CSV whose products are called 1, 2, 3, ... as in any other shop."""
+    folder.mkdir()
+    rows = []
+    for number, title in enumerate(titles, start=1):
+        Image.new("RGB", (40, 40), (number, 90, 90)).save(folder / f"{number}.png")
+        price = factor * (10 * number + len(title))
+        rows.append([number, title, "Things", price, f"{number}.png"])
+    with (folder / "shop.csv").open("w", newline="", encoding="utf-8") as file:
+        head = ["product_code", "title", "category3_code", "full_price", "local_image_path"]
+        csv.writer(file).writerows([head, *rows])
+    return folder / "shop.csv"
+
+
+def run_on(folder: Path, titles: list[str]) -> RunDirectory:
+    """What a run on such a shop left, scored on its first two products."""
+    run = RunDirectory(folder)
+    folder.mkdir()
+    names = [str(number) for number in range(1, len(titles) + 1)]
+    save_splits({"train": names[2:], "val": [], "test": names[:2]}, run.splits)
+    truths = [
+        {"title": title, "category3_code": "Things", "full_price": 10.0 * number + len(title)}
+        for number, title in enumerate(titles[:2], start=1)
+    ]
+    run.write_predictions({"id": name, "truth": t} for name, t in zip(names, truths, strict=False))
+    return run
+
+
+def splits(run: RunDirectory, path: Path) -> Path | None:
+    words = ["data=csv", f"data.path={path}"]
+    cfg = OmegaConf.create(check_command_line(ROOT / "conf", "train", words, config_name="train"))
+    return splits_for(cfg, run, words)
+
+
+def test_other_products_under_the_same_numbers_are_divided_anew(tmp_path) -> None:
+    run = run_on(tmp_path / "run", ["Boots", "Rope", "Tent", "Lamp"])
+    other = shop(tmp_path / "other", ["Violin", "Trombone", "Bassoon", "Oboe", "Viola"])
+    rows = run.read_predictions()
+    for row in rows:  # a label that all share would make them alike
+        row["truth"]["category3_code"] = "Camping"
+    run.write_predictions(rows)
+    assert splits(run, other) is None
+
+
+def test_corrected_prices_and_new_rows_leave_the_run_its_splits(tmp_path) -> None:
+    titles = ["Boots", "Rope", "Tent", "Lamp"]
+    run = run_on(tmp_path / "run", titles)
+    assert splits(run, shop(tmp_path / "dearer", [*titles, "Map"], factor=1.2)) == run.splits
+
+
+def test_without_predictions_the_names_decide(tmp_path) -> None:
+    run = run_on(tmp_path / "run", ["Boots", "Rope", "Tent"])
+    run.predictions.unlink()
+    assert splits(run, shop(tmp_path / "other", ["Violin", "Trombone", "Oboe"])) == run.splits
