@@ -1,16 +1,15 @@
 """The report as a browser reads it: complete, self-contained, safe, and right for any task."""
 
 import re
-from html.parser import HTMLParser
 
 import pytest
+from html_page import Page
 from PIL import Image
 
 from phi3v.evaluation.cards import row_error, sample, worst
 from phi3v.evaluation.comparison import compare
 from phi3v.evaluation.figures import metric_title, write_figure
 from phi3v.evaluation.report import write_report
-from phi3v.evaluation.tables import confusion_table
 from phi3v.metric import FieldMetrics, baselines, bootstrap
 from phi3v.task import Task
 
@@ -22,42 +21,8 @@ PRODUCTS = Task(
     "price/mape",
 )
 CAPTIONS = Task("captions", "Describe.", "{caption}", {"caption": "text"}, "caption/token_f1")
-VOID = {"meta", "img", "br"}
 # What would make a browser load something; looked for outside the base64 of the pictures.
 LOADING = re.compile(r"https?:|//[a-z]|@import|url\(|<script|<link|<iframe", re.IGNORECASE)
-
-
-class Page(HTMLParser):
-    """Checks that tags nest, and collects texts and attributes by tag."""
-
-    def __init__(self, html):
-        super().__init__()
-        self.open, self.tags, self.texts = [], [], []
-        self.feed(html)
-        self.close()
-        assert self.open == [], f"not closed: {self.open}"
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] not in ("style", "title"):
-            self.texts.append(data.replace("\u00a0", " "))
-
-    def count(self, tag, style=None):
-        return sum(t == tag and (style is None or a.get("class") == style) for t, a in self.tags)
-
-    @property
-    def text(self):
-        return " ".join(self.texts)
 
 
 @pytest.fixture
@@ -314,26 +279,3 @@ def test_the_sample_is_fixed_and_the_worst_rows_come_first(pictures):
     assert errors[0] == 9  # nothing parsed
     assert min(errors) > 0
     assert worst([rows[0]], PRODUCTS) == []
-
-
-def cells(table):
-    rows = re.findall(r"<tr>(.*?)</tr>", table)
-    return [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in rows]
-
-
-def test_confusions_are_counted_by_label_with_a_column_for_the_unread():
-    truths = ["Hat", "hat", "Hat", "Shoe", "Shoe"]
-    table = cells(confusion_table(truths, ["hat", "Shoe", None, "shoe", "Sock"]))
-    assert table[0][1:] == ["1", "2", "other", "not parsed"]
-    assert table[1] == ["1&nbsp;&nbsp;Hat", "1", "1", "", "1"]
-    assert table[2] == ["2&nbsp;&nbsp;Shoe", "", "1", "1", ""]
-
-
-def test_rare_labels_are_summed_up_and_a_label_called_other_is_its_own():
-    truths = [f"c{index:02}" for index in range(12)] + ["other"] * 2
-    table = cells(confusion_table(truths, truths))
-    assert len(table) == 1 + 10 + 1
-    assert table[1][0] == "1&nbsp;&nbsp;other"
-    assert table[1][1] == "2"
-    assert table[-1][0] == "other labels"
-    assert table[-1][-1] == "3"

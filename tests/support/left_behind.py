@@ -22,3 +22,11 @@ def moved(model):
     for tensor in trained_state(model).values():
         tensor.add_(torch.randn(tensor.shape, generator=generator), alpha=0.05)
     return model
+
+
+def steps_in(folder: Path) -> dict[str, int]:
+    """The optimizer steps that each checkpoint in a folder was saved after."""
+    return {
+        file.name: torch.load(file, weights_only=True)["global_step"]
+        for file in folder.glob("*.ckpt")
+    }
