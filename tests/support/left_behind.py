@@ -1,6 +1,7 @@
 """What a training leaves: its metrics.csv, a copy of what it trained, or weights that moved."""
 
 import csv
+from pathlib import Path
 
 import torch
 

@@ -8,6 +8,7 @@ all bad rows are reported in one message; `on_error="skip"` leaves them out and 
 """
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ from phi3v.task import Task
 
 log = logging.getLogger(__name__)
 
+_AT_ONCE = min(8, (os.cpu_count() or 1) + 4)  # pictures that are decoded at loading
 _DEFAULT_ID_COLUMN = "product_code"
 Values = Mapping[str, str | float]
 
@@ -131,7 +133,8 @@ class CsvSource:
             except UserError as error:
                 return error
 
-        with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter lock
+        # Pillow decodes outside the interpreter lock; a photo may take a gigabyte while it does.
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
             checked = list(zip(table.rows, pool.map(check, table.rows), strict=True))
         refused = [str(result) for _, result in checked if isinstance(result, UserError)]
         malformed = [f"row {number}: {reason}" for number, reason in table.malformed.items()]

@@ -30,8 +30,8 @@ def make_splits(
     Args:
         examples: All examples; `Example.group` joins them, and so do pictures whose files hold
             the same bytes.
-        fractions: Share of the rows for each split; they add up to 1 and are approximated as
-            closely as whole groups allow.
+        fractions: Share of the rows for each split; they add up to 1 and are approximated: each
+            group goes where the most rows are lacking, so a large one may unbalance small splits.
         seed: Another seed is another division.
 
     Returns:
