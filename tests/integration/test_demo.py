@@ -77,7 +77,7 @@ def test_no_title_stands_on_both_sides_of_a_split(demo, cache) -> None:
 
 
 def test_eval_repeats_the_test_figures_exactly(demo, program) -> None:
-    again = program("eval.py", f"run={demo.run}", fresh=True)
+    again = program("eval.py", f"run={demo.run}")
     assert again.status == 0, again.err[-3000:]
     assert again.metrics["test"] == demo.metrics["test"]
     assert again.metrics["systems"] == demo.metrics["systems"]

@@ -74,7 +74,7 @@ def test_two_processes_that_share_the_model_end_with_the_same_bytes(
     """Two that do not share it are told to end by SLURM: test_launchers."""
     mine = (word for word in WORDS if word != "data.batch_size=8")
     recipe = (*mine, *FSDP, "trainer.max_epochs=2")
-    whole = program("train.py", *recipe, fresh=True)
+    whole = program("train.py", *recipe)
     assert whole.status == 0, whole.err[-3000:]
     words = (str(ROOT / "train.py"), *recipe, "hydra.run.dir=killed", "resume=true")
     with running(*words, cwd=tmp_path, env={"PHI3V_CACHE": str(cache)}) as process:
@@ -83,7 +83,7 @@ def test_two_processes_that_share_the_model_end_with_the_same_bytes(
         os.killpg(process.pid, signal.SIGKILL)
     run = tmp_path / "killed"
     assert not is_done(run)
-    done = program("train.py", *recipe, f"hydra.run.dir={run}", "resume=true", fresh=True)
+    done = program("train.py", *recipe, f"hydra.run.dir={run}", "resume=true")
     assert done.status == 0, done.err[-3000:]
     assert "going on after step" in done.out
     assert_same(run, whole.run)

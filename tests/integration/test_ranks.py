@@ -80,7 +80,7 @@ def begun(cache, tmp_path_factory):
 def test_a_training_goes_on_somewhere_else(begun, alone, program, tmp_path, here, there) -> None:
     run = Path(shutil.copytree(begun(here), tmp_path / "begun"))
     words = (*WORDS, *PLACES[there], f"hydra.run.dir={run}", "resume=true")
-    done = program("train.py", *words, fresh=there != "one")
+    done = program("train.py", *words)
     assert done.status == 0, done.err[-3000:]
     assert "going on after step" in done.out
     assert_same(run, alone.run)
@@ -132,7 +132,7 @@ def test_an_adapter_that_starts_from_the_weights_is_the_same_training_too(progra
     words = (*WORDS, "adapter.init=pissa", "trainer.max_epochs=1")
     alone = program("train.py", *words)
     assert alone.status == 0, alone.err[-3000:]
-    divided = program("train.py", *words, *FSDP, fresh=True)
+    divided = program("train.py", *words, *FSDP)
     assert divided.status == 0, divided.err[-3000:]
     assert_same(divided.run, alone.run)
     assert_same_scores(divided, alone)
@@ -140,7 +140,7 @@ def test_an_adapter_that_starts_from_the_weights_is_the_same_training_too(progra
 
 def test_a_whole_model_is_trained_divided_and_kept_whole(program) -> None:
     words = ("experiment=full", "data.rows=61", "trainer.max_epochs=1", "max_new_tokens=24")
-    alone, divided = program("train.py", *words), program("train.py", *words, *FSDP, fresh=True)
+    alone, divided = program("train.py", *words), program("train.py", *words, *FSDP)
     assert divided.status == 0, divided.err[-3000:]
     assert_same_scores(divided, alone)
     weights, own = (
@@ -149,7 +149,7 @@ def test_a_whole_model_is_trained_divided_and_kept_whole(program) -> None:
     assert weights.keys() == own.keys()
     for name, tensor in weights.items():
         torch.testing.assert_close(own[name], tensor, atol=1e-5, rtol=0)
-    again = program("eval.py", f"run={divided.run}", fresh=True)  # divided as it was trained
+    again = program("eval.py", f"run={divided.run}")  # divided as it was trained
     assert again.status == 0, again.err[-3000:]
     assert "the run's test figures, exactly" in again.out
 

@@ -103,21 +103,20 @@ def test_jobs_on_one_and_two_processes_are_the_same_training(home, env) -> None:
 
 
 def test_a_job_that_is_ill_on_one_rank_and_one_that_is_killed(home, env) -> None:
-    words = (*DDP, "seed=7,13,14", "callbacks.last.steps=1", "sweep_dir=all")
+    words = (*DDP, "seed=13,14", "callbacks.last.steps=1", "sweep_dir=all")
     status, _, err = sweep(home, env, *words)
     assert status == 1
     assert "rank one is ill" in err
     jobs = jobs_in(home / "all")
-    assert [job["status"] for job in jobs] == ["ok", "failed", "interrupted"]
-    assert jobs[2]["reason"] == "ended by SIGKILL"
+    assert [job["status"] for job in jobs] == ["failed", "interrupted"]
+    assert jobs[1]["reason"] == "ended by SIGKILL"
     seeds = [yaml.safe_load((home / "all" / job / "config.yaml").read_text())["seed"]
-             for job in "012"]  # fmt: skip
-    assert seeds == [7, 13, 14]
+             for job in "01"]  # fmt: skip
+    assert seeds == [13, 14]
     status, out, _ = sweep(home, env, *words)
     assert status == 1
-    assert "job 0 is done already: ok" in out
     assert "going on after step 3" in out
-    assert [job["status"] for job in jobs_in(home / "all")] == ["ok", "failed", "ok"]
+    assert [job["status"] for job in jobs_in(home / "all")] == ["failed", "ok"]
 
 
 def test_ctrl_c_lets_the_job_save_and_the_sweep_goes_on(home, env) -> None:

@@ -5,7 +5,8 @@
 Importing takes longer than most tests' runs. A server process (multiprocessing's forkserver)
 imports once and every program is a fork of it: its own memory, its own session, its own end. What
 forks share is that the libraries were imported before the program's environment was set; tests of
-the imports, of several ranks and of what is timed start a new interpreter instead.
+the imports, of how a training is started and of what is timed start a new interpreter instead. Of
+a training on several ranks only the first is a fork: Lightning starts the others.
 """
 
 import atexit
