@@ -1,5 +1,7 @@
 """Every picture is opened upright in RGB, and its size is known from the header."""
 
+import struct
+
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
@@ -45,8 +47,9 @@ def test_damaged_metadata_do_not_spoil_a_picture_that_can_be_read(tmp_path, exif
 
 
 def test_an_orientation_that_is_no_number_turns_nothing(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = (6, 1)
+    # One directory with one entry: tag Orientation, type text, "up".
+    entry = struct.pack("<HHI4s", 0x0112, 2, 3, b"up")
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1) + entry + bytes(4)
     Image.new("RGB", (30, 20)).save(tmp_path / "a.jpg", exif=exif)
 
     assert picture_size(tmp_path / "a.jpg", "row 2") == (30, 20)
