@@ -16,9 +16,11 @@ from phi3v.adapter import Adapter
 from phi3v.config import instantiate
 from phi3v.config.launchers import launched_processes
 from phi3v.config.resolvers import count_devices
+from phi3v.data import ImageTextDataModule
 from phi3v.errors import UserError
 from phi3v.optim.adamw import no_lora_to_speed_up
 from phi3v.run.assembly import Pieces
+from phi3v.run.plan import batches_of_an_epoch
 from phi3v.task import Task
 from phi3v.training import AtomicCheckpointIO
 
@@ -148,16 +150,18 @@ def check_monitored(cfg: DictConfig, task: Task, callbacks: list[Any]) -> None:
             )
 
 
-def check_intervals(cfg: DictConfig, pieces: Pieces) -> None:
+def check_intervals(trainer: lightning.Trainer, data: ImageTextDataModule) -> None:
     """Refuses a validation that comes after more batches than an epoch has.
 
     Raises:
         UserError: When it would never come.
     """
-    interval = cfg.trainer.val_check_interval
-    batches = len(pieces.data.train_dataloader())
-    by_epoch = cfg.trainer.check_val_every_n_epoch is not None
-    if isinstance(interval, int) and by_epoch and interval > batches:
+    interval = getattr(trainer, "val_check_interval", None)  # none where it is a time
+    by_epoch = trainer.check_val_every_n_epoch is not None
+    if not isinstance(interval, int) or not by_epoch or not trainer.limit_val_batches:
+        return
+    batches = batches_of_an_epoch(trainer, data)
+    if 0 < batches < interval:
         raise UserError(
             f"trainer.val_check_interval={interval}: an epoch has {batches} batches; give at most "
             "that, or trainer.check_val_every_n_epoch=null to count on over the epochs"

@@ -120,7 +120,7 @@ def _pieces(
     )
     check_splits(pieces)
     pieces.data.trainer = trainer  # which decides how many batches an epoch has on this rank
-    check_intervals(cfg, pieces)
+    check_intervals(trainer, pieces.data)
     if is_first_process():
         save_splits(pieces.data.splits, run.splits)
     log.info(pieces.data.summary())
