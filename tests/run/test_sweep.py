@@ -12,11 +12,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
 
+from phi3v.config import resolvers
+from phi3v.config.front_door import TYPED
+from phi3v.config.sweeps import job_folder
 from phi3v.run.lock import only_program_on
+from phi3v.run.outcome import Outcome
+from phi3v.run.sweep.callback import planned
+from phi3v.run.sweep.directory import Plan, SweepDirectory
 from phi3v.run.sweep.places import cores
 
-from .conftest import Start
+from .conftest import ROOT, Start
 
 
 def jobs_of(sweep: Path) -> list[dict]:
@@ -129,6 +136,111 @@ def test_what_a_sweep_would_run_is_shown_and_nothing_is_written(start: Start, he
     assert lines[3].split()[:4] == ["0", "lora_r8", "0.002", "1"]
     assert lines[3].endswith("/0")
     assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("program", "word", "objective"),
+    [
+        ("train", "seed=1", "val/full_price/mape"),
+        ("train", "objective=test/parse_rate", "test/parse_rate"),
+        ("eval", "seed=1", "test/full_price/mape"),
+        ("eval", "split=val", "val/full_price/mape"),
+        ("eval", "objective=val/parse_rate", "test/parse_rate"),
+    ],
+)
+def test_a_plan_knows_its_program_its_files_and_whose_figure_it_is(
+    program: str, word: str, objective: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed = [f"{program}.py", "-m", word, "--config-dir", "mine", "hydra.verbose=true"]
+    monkeypatch.setenv(TYPED, json.dumps(typed))
+    resolvers.register()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        words = [word, "hydra.verbose=true"]
+        plan = planned(compose(program, words, return_hydra_config=True))
+    assert (plan.program, plan.objective) == (f"{program}.py", objective)
+    assert plan.flags == ("--config-dir=mine",)
+    assert plan.words == ("--config-dir=mine", *sorted(words))
+    assert plan.jobs == ((word,),)
+
+
+@pytest.mark.parametrize(("name", "fixed"), [("rank_lr", False), ("optuna", True)])
+def test_a_plan_knows_whether_its_sweep_sets_something_for_all_jobs(
+    name: str, fixed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(TYPED, json.dumps(["train.py", "-m", f"sweep={name}"]))
+    resolvers.register()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        plan = planned(compose("train", [f"sweep={name}"], return_hydra_config=True))
+    assert plan.fixed is fixed
+
+
+def test_a_setting_of_such_a_sweep_runs_alone(start: Start, here: Path) -> None:
+    done = start("sweep=optuna", "experiment=lora_r16", "hydra.mode=RUN")
+    assert done.returncode == 0, done.stderr
+    [run] = here.glob("runs/lora_r16/*")
+    assert Outcome.read(run) == Outcome("ok", 8.0)
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [("eval.py", ("seed=1,2",)), ("train.py", ("--config-dir=mine", "seed=1,2"))],
+)
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_a_sweep_of_another_program_or_other_files_is_not_gone_on_with(
+    start: Start, here: Path, program: str, words: tuple[str, ...], more: list[str]
+) -> None:
+    jobs = (("seed=1",), ("seed=2",))
+    SweepDirectory(here / "mine").begin(Plan(words, program, "val/full_price/mape", jobs, 2))
+    before = (here / "mine" / "sweep.json").read_text()
+    done = start("-m", "seed=1,2", "sweep_dir=mine", *more)
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"error: mine: there is another sweep in it ({program} -m {' '.join(words)}); give another"
+        " sweep_dir\n"
+    )
+    assert (here / "mine" / "sweep.json").read_text() == before
+
+
+def test_a_sweep_is_found_again_by_the_files_it_is_composed_from(start: Start, here: Path) -> None:
+    (here / "more").mkdir()
+    folder = here / "runs" / "default" / "2026-01-01_00-00-00-000000_sweep"
+    jobs, words = (("seed=1",), ("seed=2",)), ("--config-dir=more", "seed=1,2")
+    SweepDirectory(folder).begin(Plan(words, "train.py", "val/full_price/mape", jobs, 2))
+    same = start("-m", "seed=1,2", "--config-dir", "more", "--dry-run")
+    assert same.stdout.startswith(f"sweep of 2 jobs, one at a time: {folder.relative_to(here)}\n")
+    other = start("-m", "seed=1,2", "--dry-run")
+    assert other.stdout.startswith("sweep of 2 jobs, one at a time: runs/default/")
+    assert folder.name not in other.stdout
+
+
+def test_a_dry_run_lists_what_the_start_would_list(start: Start, here: Path) -> None:
+    sweep = SweepDirectory(here / "mine")
+    jobs = (("adapter.r=8",), ("adapter.r=16",))
+    sweep.begin(Plan(("adapter.r=8,16",), "train.py", "val/full_price/mape", jobs, 2))
+    for number, words in enumerate(jobs):
+        assert job_folder(sweep.path, number, words) == str(number)
+    sweep.begin_job(sweep.path / "1")
+    Outcome("ok", 8.0).write(sweep.path / "1")
+    before = written(here)
+    words = ("-m", "adapter.r=4,8,16,32", "sweep_dir=mine")
+    shown = start(*words, "--dry-run")
+    assert shown.returncode == 0, shown.stderr
+    assert written(here) == before
+    *listed, last = shown.stdout.splitlines()
+    assert listed[0] == "sweep of 4 jobs, one at a time: mine"
+    assert [line.split() for line in listed[-4:]] == [
+        *(["0", "8", "mine/0"], ["1", "16", "mine/1"]),
+        *(["2", "4", "mine/2"], ["3", "32", "mine/3"]),
+    ]
+    assert last == "going on with this sweep: 1 of 4 jobs are done"
+
+
+def written(folder: Path) -> dict[Path, tuple[int, bytes]]:
+    return {
+        file: (file.stat().st_mtime_ns, file.read_bytes())
+        for file in folder.rglob("*")
+        if file.is_file()
+    }
 
 
 @pytest.mark.parametrize(
@@ -274,3 +386,50 @@ def test_a_search_of_which_nothing_comes_says_so(start: Start) -> None:
     assert done.returncode == 1
     assert "no job came to a figure" in done.stdout
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("state", "status"), [("diverged", 1), ("pruned", 0)])
+def test_a_search_of_which_nothing_came_gives_its_answer_once_more(
+    start: Start, here: Path, begins_with: Callable[..., None], state: str, status: int
+) -> None:
+    error = {"diverged": "DivergedError('no')", "pruned": "PrunedError('no', None)"}[state]
+    begins_with("from phi3v.errors import DivergedError, PrunedError", f"raise {error}")
+    words = ("~hydra.sweeper.params.experiment", "adapter.r=8", "hydra.sweeper.n_trials=2")
+    for _ in range(2):
+        done = start("-m", "sweep=optuna", *words)
+        assert done.returncode == status
+        assert "no job came to a figure" in done.stdout
+        assert "Traceback" not in done.stderr
+        assert [job["status"] for job in jobs_of(only_sweep(here))] == [state] * 2
+    assert "going on with this sweep: 0 of 2 jobs are done" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_job_that_fails_again_and_again_has_each_of_its_times_counted_once(
+    start: Start, here: Path, begins_with: Callable[..., None]
+) -> None:
+    begins_with("import time", "time.sleep(1)")
+    spent = 0.0
+    for _ in range(3):
+        start("-m", "adapter.r=13", "sweep_dir=mine")
+        spent += Outcome.read(here / "mine" / "0").seconds
+    assert spent > 3
+    assert jobs_of(here / "mine")[0]["seconds"] == pytest.approx(spent, abs=0.2)
+
+
+@pytest.mark.slow
+def test_jobs_at_once_wait_for_gpus_that_are_there(
+    start: Start, here: Path, begins_with: Callable[..., None]
+) -> None:
+    begins_with(
+        "import time",
+        "(run / 'gpus').write_text(os.environ['CUDA_VISIBLE_DEVICES'])",
+        "time.sleep(2)",
+    )
+    launcher = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    words = ("trainer=ddp,cpu", "adapter.r=4,8", "sweep_dir=mine")
+    done = start("-m", *words, *launcher, environment={"CUDA_VISIBLE_DEVICES": "5,7,9"})
+    assert done.returncode == 0, done.stderr
+    seen = [(here / "mine" / job / "gpus").read_text() for job in "0123"]
+    assert seen == ["5,7", "5,7", "5,7,9", "5,7,9"]

@@ -1,6 +1,9 @@
-"""What a sweep says and shows: the answer, the tables, the page; and who gets which cores."""
+"""What a sweep says and shows: the answer, the tables, the page."""
 
+import json
 import re
+from dataclasses import replace
+from html import escape
 from pathlib import Path
 
 import pytest
@@ -9,7 +12,6 @@ from phi3v.evaluation.sweep_charts import Curve, curves
 from phi3v.run.outcome import Outcome
 from phi3v.run.sweep.answer import answer
 from phi3v.run.sweep.directory import Job, Plan, SweepDirectory, varying
-from phi3v.run.sweep.places import cores, place, share
 from phi3v.run.sweep.report import write_sweep_report
 from phi3v.run.sweep.table import duration, ending, listing, progress
 
@@ -31,9 +33,11 @@ def test_seeds_are_taken_together_and_failures_come_last() -> None:
     assert found[0].spread == pytest.approx(0.05 * 2**0.5)
     assert answer(jobs, "max")[0].overrides == ("lr=3",)
     named = answer([job(0, 0.1, sweep="rank_lr", lr=1)], "min")[0]
-    assert named.command("train.py") == "python train.py lr=1"
+    assert named.command(plan([])) == "python train.py lr=1"
+    fixed = named.command(replace(plan([]), fixed=True))
+    assert fixed == "python train.py sweep=rank_lr lr=1 hydra.mode=RUN"
     alone = answer([job(0, 0.1, lr=1, seed=3), job(1, 0.2, lr=2, seed=3)], "min")[0]
-    assert alone.command("train.py") == "python train.py lr=1 seed=3"
+    assert alone.command(plan([])) == "python train.py lr=1 seed=3"
 
 
 def plan(jobs: list[Job], **changes: object) -> Plan:
@@ -49,6 +53,30 @@ def test_a_job_that_goes_on_has_taken_the_time_before_too(tmp_path: Path) -> Non
         sweep.begin_job(folder)
         assert sweep.seconds_before(folder) == spent
         Outcome("interrupted", seconds=60.0).write(folder)
+
+
+def test_a_job_that_was_begun_again_has_taken_the_time_of_all_times(tmp_path: Path) -> None:
+    sweep, folder = SweepDirectory(tmp_path), tmp_path / "0"
+    folder.mkdir()
+    (folder / "job.json").write_text(json.dumps({"overrides": ["lr=1"]}))
+    sweep.begin(plan([]))
+    for seconds, together in ((60.0, 60.0), (None, 60.0), (30.0, 90.0), (10.0, 100.0)):
+        sweep.begin_job(folder)
+        Outcome("failed", seconds=seconds).write(folder)  # as the job itself does
+        [known] = sweep.update()
+        assert known.outcome.seconds == together
+        assert json.loads((tmp_path / "sweep.json").read_text())["jobs"][0]["seconds"] == together
+    assert Outcome.read(folder).seconds == 10.0
+
+
+def test_the_best_setting_is_told_with_the_flags_of_its_sweep(tmp_path: Path) -> None:
+    jobs = [job(0, 0.1, lr=1), job(1, 0.2, lr=2)]
+    mine = replace(plan(jobs), words=("--config-dir=my files", "lr=1,2"))
+    command = "python train.py '--config-dir=my files' lr=1"
+    assert f"\n  {command}\n" in ending(SweepDirectory(tmp_path), mine, jobs)
+    write_sweep_report(SweepDirectory(tmp_path), mine, jobs)
+    page = (tmp_path / "sweep.html").read_text(encoding="utf-8")
+    assert f"<pre>{escape(command)}</pre>" in page
 
 
 def test_the_table_says_what_is_done_running_and_left() -> None:
@@ -115,15 +143,6 @@ def test_the_page_shows_jobs_curves_and_overrides(tmp_path: Path) -> None:
     assert page.count("<polyline") == 2 + 2  # a curve and a way through the overrides each
     assert "http://" not in page
     assert "https://" not in page
-
-
-def test_jobs_at_once_share_the_machine(tmp_path: Path) -> None:
-    with place(tmp_path, 2) as first, place(tmp_path, 2) as second:
-        assert {first, second} == {0, 1}
-    assert share(1, 2, 0, {}) == {"OMP_NUM_THREADS": str(max(1, cores() // 2))}
-    assert share(1, 2, 0, {"OMP_NUM_THREADS": "3"}) == {}
-    assert share(1, 3, 2, {})["CUDA_VISIBLE_DEVICES"] == "2,3"
-    assert share(1, 2, 1, {"CUDA_VISIBLE_DEVICES": "5,7"})["CUDA_VISIBLE_DEVICES"] == "7"
 
 
 def test_a_value_that_ran_away_flattens_no_curve() -> None:

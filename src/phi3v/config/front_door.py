@@ -25,7 +25,7 @@ from phi3v.config.launchers import agent_run, launched_job, launched_processes, 
 from phi3v.config.overrides import chosen, read_overrides, without_null
 from phi3v.config.resuming import is_finished, kept_settings, unfinished_run
 from phi3v.config.saving import base_on_run
-from phi3v.config.sweeps import sweep_folder, sweep_words
+from phi3v.config.sweeps import config_flags, sweep_folder, sweep_words
 from phi3v.errors import UserError
 
 WRONG_INPUT = 2
@@ -50,6 +50,7 @@ def enter(program: Callable[[], Any], script: str, name: str) -> None:
             print(help_page(conf, name))
             return
         given, arguments.overrides = arguments.overrides, without_null(arguments.overrides, conf)
+        files = config_flags(arguments)
         _follow_run(arguments, conf, name)
         _place_sweep(arguments)
         if not (arguments.hydra_help or arguments.info or arguments.shell_completion):
@@ -57,7 +58,7 @@ def enter(program: Callable[[], Any], script: str, name: str) -> None:
             if name == "train" and plain.get("resume") is True:
                 _find_run(arguments, plain)
             if arguments.multirun:
-                _find_sweep(arguments, plain, name)
+                _find_sweep(arguments, plain, name, Path(script).name, files)
     except UserError as error:
         refuse(error)
     except HydraException as error:  # what is not put into better words anywhere
@@ -118,6 +119,11 @@ def _follow_run(arguments: argparse.Namespace, conf: Path, name: str) -> None:
     if not runs or not runs[0]:
         return
     run = str(runs[0])
+    if name == "train" and (arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides):
+        raise UserError(
+            f"run={run}: the jobs of -m are new runs, and none goes on with an earlier one; type"
+            f" python train.py run={run}, and so for one run after the other"
+        )
     groups = {word.key_or_group for word in words if (conf / word.key_or_group).is_dir()}
     arguments.config_name = base_on_run(run, groups, name)
     if name == "train":
@@ -153,7 +159,13 @@ def _place_sweep(arguments: argparse.Namespace) -> None:
     arguments.overrides = words
 
 
-def _find_sweep(arguments: argparse.Namespace, plain: dict[str, Any], program: str) -> None:
+def _find_sweep(
+    arguments: argparse.Namespace,
+    plain: dict[str, Any],
+    program: str,
+    script: str,
+    flags: Sequence[str],
+) -> None:
     """Give the directory of the same sweep, where one was begun, to this one."""
     words = arguments.overrides
     if arguments.cfg or any(word.startswith("hydra.sweep.dir=") for word in words):
@@ -161,7 +173,8 @@ def _find_sweep(arguments: argparse.Namespace, plain: dict[str, Any], program: s
     folder = sweep_folder(
         Path(plain["paths"]["runs"]),
         "eval" if program == "eval" else _sweep_name(words, plain),
-        sweep_words(words),
+        script,
+        sweep_words(words, flags),
         anew="resume=false" in words,
         claim=not arguments.dry_run,
     )

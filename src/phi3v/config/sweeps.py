@@ -1,18 +1,21 @@
 """The command line of a sweep: its jobs, and which earlier sweep it goes on with.
 
 jobs = grid(["adapter.r=8,16", "seed=1"], params={})   # (("adapter.r=8", "seed=1"), ...)
-folder = sweep_folder(Path("runs"), "lora_r16", sweep_words(words))
+folder = sweep_folder(Path("runs"), "lora_r16", "train.py", sweep_words(words))
 """
 
+import argparse
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 
+from phi3v.config.composed import loader as loader_at_work
 from phi3v.config.overrides import read_overrides
 
 FILE = "sweep.json"
@@ -24,17 +27,35 @@ _HOW = (
 )
 
 
-def sweep_words(words: Sequence[str]) -> tuple[str, ...]:
+def sweep_words(words: Sequence[str], flags: Sequence[str] = ()) -> tuple[str, ...]:
     """What makes a sweep that sweep: its overrides, without where it lies and how it is launched.
 
     Args:
         words: The overrides of the command line, Hydra's own included.
+        flags: What `config_flags` says of it.
     """
-    return tuple(sorted(word for word in words if not word.lstrip("+").startswith(_PLACES + _HOW)))
+    own = [word for word in words if not word.lstrip("+").startswith(_PLACES + _HOW)]
+    return (*flags, *sorted(own))
+
+
+def config_flags(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """The flags by which a command line chooses other configuration files, as words of it.
+
+    Args:
+        arguments: The command line as it was typed, before a run takes the configuration's place.
+    """
+    names = ("config_path", "config_name", "config_dir")
+    given = {name: getattr(arguments, name) for name in names}
+    return tuple(f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value)
 
 
 def sweep_folder(
-    runs: Path, name: str, words: Sequence[str], anew: bool = False, claim: bool = True
+    runs: Path,
+    name: str,
+    program: str,
+    words: Sequence[str],
+    anew: bool = False,
+    claim: bool = True,
 ) -> Path:
     """The directory of a sweep: that of the latest one of the same command, or a new one.
 
@@ -44,32 +65,34 @@ def sweep_folder(
     Args:
         runs: The folder of all runs.
         name: Of the experiment.
+        program: The script, "train.py" or "eval.py".
         words: What `sweep_words` says of the command line.
         anew: Whether a new one is wanted in any case.
         claim: Make the directory, so that the next one who asks finds it.
     """
     folder = runs / name / f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}_sweep"
     if not claim:
-        return (None if anew else begun_sweep(runs, words)) or folder
+        return (None if anew else begun_sweep(runs, program, words)) or folder
     runs.mkdir(parents=True, exist_ok=True)
     with FileLock(runs / "sweeps.lock"):
-        found = None if anew else begun_sweep(runs, words)
+        found = None if anew else begun_sweep(runs, program, words)
         if found:
             return found
         folder.mkdir(parents=True)
-        begun = json.dumps({"plan": {"words": list(words)}})
+        begun = json.dumps({"plan": {"program": program, "words": list(words)}})
         (folder / FILE).write_text(begun, encoding="utf-8")
         return folder
 
 
-def begun_sweep(runs: Path, words: Sequence[str]) -> Path | None:
+def begun_sweep(runs: Path, program: str, words: Sequence[str]) -> Path | None:
     """The latest sweep of the same command."""
     for file in sorted(runs.glob(f"*/*/{FILE}"), key=lambda one: one.parent.name, reverse=True):
         try:
-            known = json.loads(file.read_text(encoding="utf-8"))["plan"]["words"]
+            plan = json.loads(file.read_text(encoding="utf-8"))["plan"]
+            known = plan["program"], plan["words"]
         except (json.JSONDecodeError, KeyError, TypeError):
             continue  # nobody can tell what it was
-        if known == list(words):
+        if known == (program, list(words)):
             return file.parent
     return None
 
@@ -138,3 +161,28 @@ def grid(words: Sequence[str], params: Mapping[str, str]) -> tuple[tuple[str, ..
     parsed = read_overrides([*added, *words], loader)  # as BasicSweeper has them
     (jobs,) = BasicSweeper.split_arguments(parsed, None)
     return tuple(tuple(job) for job in jobs)
+
+
+def objective_of(cfg: Mapping[Any, Any]) -> str:
+    """The name of what a program returns: an evaluation's is of the split that it scores.
+
+    Args:
+        cfg: Of train.py or eval.py. An evaluation has the objective of its run, which names the
+            split that decided there.
+    """
+    objective = str(cfg["objective"])
+    return f"{cfg['split']}/{objective.partition('/')[2]}" if "split" in cfg else objective
+
+
+def fixes_settings(name: str) -> bool:
+    """Whether a file of the group `sweep` sets more than what jobs choose from, and how.
+
+    Args:
+        name: Of the file, among those that Hydra is composing from.
+    """
+    loaded = loader_at_work().repository.load_config(f"sweep/{name}")
+    if loaded is None:  # it comes over hydra.searchpath
+        return True
+    chosen = [default for default in loaded.defaults_list or () if not default.is_self()]
+    groups = [str(getattr(default, "group", None) or "").lstrip("/") for default in chosen]
+    return bool({*loaded.config} - {"hydra"}) or not all(g.startswith("hydra/") for g in groups)

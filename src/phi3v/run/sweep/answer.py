@@ -1,7 +1,7 @@
 """What a sweep found: settings with their seeds taken together, the best of them first.
 
 best = answer(jobs, "min")[0]
-best.mean, best.spread, best.command("train.py")
+best.mean, best.spread, best.command(plan)
 """
 
 import shlex
@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from phi3v.run.sweep.directory import Job
+from phi3v.run.sweep.directory import Job, Plan
 
 #: Keys that repeat a setting instead of changing it.
 SEEDS = ("seed",)
@@ -47,10 +47,17 @@ class Setting:
         """Whether each of its jobs that has ended did so with a figure, and by itself."""
         return all(job.state == "ok" for job in self.jobs if job.outcome)
 
-    def command(self, program: str) -> str:
-        """The command line that runs this setting alone."""
-        own = [word for word in self.overrides if not word.startswith("sweep=")]
-        return shlex.join(["python", program, *own])
+    def command(self, plan: Plan) -> str:
+        """The command line that runs this setting alone.
+
+        A sweep that sets something for all its jobs is named in it, as in a job's own command.
+
+        Args:
+            plan: Of the sweep.
+        """
+        own = [word for word in self.overrides if plan.fixed or not word.startswith("sweep=")]
+        alone = ["hydra.mode=RUN"] if plan.fixed else []  # else sweep=NAME is for -m
+        return shlex.join(["python", plan.program, *plan.flags, *own, *alone])
 
 
 def answer(jobs: Sequence[Job], direction: str) -> list[Setting]:

@@ -4,22 +4,31 @@ In conf/train.yaml:  hydra.callbacks.sweep._target_: phi3v.run.sweep.callback.Sw
 """
 
 import contextlib
+import json
+import os
 import sys
-from pathlib import Path
 from typing import Any
 
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, read_write
 
-from phi3v.config.front_door import refuse
+from phi3v.config.front_door import TYPED, read_arguments, refuse
+from phi3v.config.resolvers import count_devices
 from phi3v.config.saving import FILE as CONFIG
-from phi3v.config.sweeps import grid, job_overrides, sweep_words
+from phi3v.config.sweeps import (
+    config_flags,
+    fixes_settings,
+    grid,
+    job_overrides,
+    objective_of,
+    sweep_words,
+)
 from phi3v.errors import UserError
 from phi3v.run.lock import only_program_on
 from phi3v.run.outcome import GOOD
-from phi3v.run.sweep.directory import Job, Plan, SweepDirectory
-from phi3v.run.sweep.places import cores
+from phi3v.run.sweep.directory import Plan, SweepDirectory
+from phi3v.run.sweep.places import cores, gpus_for, places
 from phi3v.run.sweep.report import write_sweep_report
 from phi3v.run.sweep.study import resume_study
 from phi3v.run.sweep.table import ending, listing
@@ -43,27 +52,33 @@ class Sweep(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Take the directory, write the plan down and show it."""
         sweep = SweepDirectory(config.hydra.sweep.dir)
+        searches = config.hydra.runtime.choices.get("hydra/sweeper") == "optuna"
         try:
+            keep_to_gpus(config)
             plan = planned(config)
-            if self.dry_run:
-                print(listing(sweep, plan, waiting(plan)))
-                raise SystemExit(0)
             if (sweep.path / CONFIG).exists():
                 raise UserError(f"{sweep.path}: there is a run in it; give another sweep_dir")
-            sweep.path.mkdir(parents=True, exist_ok=True)
-            self._held.enter_context(only_program_on(sweep.path))
+            if not self.dry_run:
+                sweep.path.mkdir(parents=True, exist_ok=True)
+                self._held.enter_context(only_program_on(sweep.path))
             _refuse_another(sweep, plan)
-            if config.hydra.runtime.choices.get("hydra/sweeper") == "optuna":
+            if searches and not self.dry_run:
                 resume_study(config, sweep)
         except (UserError, HydraException, OSError) as error:  # Hydra would only warn of them
             refuse(UserError(" ".join(str(error).split())))
         known = sweep.plan() is not None
-        sweep.begin(plan)
-        jobs = sweep.jobs()
+        if not self.dry_run:
+            sweep.begin(plan)
+        jobs = sweep.jobs(plan)
         print(listing(sweep, plan, jobs), flush=True)
         if known:
             done = sum(job.state == "ok" for job in jobs)
             print(f"going on with this sweep: {done} of {plan.trials} jobs are done", flush=True)
+        if self.dry_run:
+            raise SystemExit(0)
+        if searches and config.hydra.sweeper.n_trials < 1:
+            finish(sweep)  # Optuna's sweeper stumbles over a study without a trial that is complete
+            raise SystemExit(0)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Give the answer."""
@@ -80,14 +95,41 @@ def planned(config: DictConfig) -> Plan:
     sweeper, task = config.hydra.sweeper, list(config.hydra.overrides.task)
     chosen = config.hydra.runtime.choices.get("hydra/sweeper", "basic")
     jobs = grid(task, dict(sweeper.get("params") or {})) if chosen == "basic" else ()
+    program, *typed = json.loads(os.environ[TYPED])
+    flags = config_flags(read_arguments(typed))
     return Plan(
-        words=sweep_words([*task, *config.hydra.overrides.hydra]),
-        program=Path(sys.argv[0]).name,
-        objective=str(config.objective),
+        words=sweep_words([*task, *config.hydra.overrides.hydra], flags),
+        program=program,
+        objective=objective_of(config),
         jobs=jobs,
         trials=len(jobs) if jobs else int(sweeper.get("n_trials", 0)),
         at_once=_at_once(config),
+        fixed=any(
+            fixes_settings(word.partition("=")[2]) for word in task if word.startswith("sweep=")
+        ),
     )
+
+
+def keep_to_gpus(config: DictConfig) -> None:
+    """Let a launcher run no more jobs at once than there are GPUs for, and say so.
+
+    Args:
+        config: Of the sweep, with Hydra's node, before its launcher is made.
+    """
+    wanted = _at_once(config)
+    if wanted == 1:
+        return
+    devices = count_devices(config.trainer.devices)
+    gpus = gpus_for(config.trainer.accelerator, os.environ)
+    possible = places(wanted, devices, gpus)
+    if possible < wanted:
+        with read_write(config):
+            config.hydra.launcher.n_jobs = possible
+        print(
+            f"hydra.launcher.n_jobs={wanted}: {possible} at a time, for a job takes"
+            f" trainer.devices={devices} and CUDA_VISIBLE_DEVICES or nvidia-smi tells of"
+            f" {len(gpus or ())} GPUs"
+        )
 
 
 def _at_once(config: DictConfig) -> int:
@@ -96,25 +138,22 @@ def _at_once(config: DictConfig) -> int:
     return number if number > 0 else max(1, cores() + 1 + number)
 
 
-def waiting(plan: Plan) -> list[Job]:
-    """The jobs of a plan before any of them was begun."""
-    return [Job(number, words, begun=False) for number, words in enumerate(plan.jobs)]
-
-
 def _refuse_another(sweep: SweepDirectory, plan: Plan) -> None:
     """A sweep may get more values; one about something else does not belong into its directory."""
     before = sweep.plan()
-    if before is None or _keys(before) == _keys(plan):
+    if before is None or _kind(before) == _kind(plan):
         return
     raise UserError(
-        f"{sweep.path}: there is another sweep in it ({' '.join(before.words)}); give another"
-        " sweep_dir"
+        f"{sweep.path}: there is another sweep in it ({before.program} -m"
+        f" {' '.join(before.words)}); give another sweep_dir"
     )
 
 
-def _keys(plan: Plan) -> set[str]:
+def _kind(plan: Plan) -> tuple[str, tuple[str, ...], set[str]]:
+    """The program, the configuration files and the keys of a sweep."""
     words = plan.jobs[0] if plan.jobs else plan.words
-    return {word.lstrip("+").partition("=")[0] for word in job_overrides(words)}
+    keys = {word.lstrip("+").partition("=")[0] for word in job_overrides(words)}
+    return plan.program, plan.flags, keys
 
 
 def finish(sweep: SweepDirectory) -> None:

@@ -14,7 +14,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,14 @@ class Plan:
     """What a sweep is going to do.
 
     Attributes:
-        words: The words of its command line, by which the same command finds it again.
+        words: The words of its command line, by which the same command finds it again; flags
+            that choose other configuration files come first.
         program: The script, "train.py" or "eval.py".
         objective: The name of what its jobs return.
         jobs: The overrides of each job; of a search that chooses them as it goes, none.
         trials: How many jobs there will be.
         at_once: How many of them run at the same time.
+        fixed: Whether `sweep=NAME` sets more for its jobs than what they choose from.
     """
 
     words: tuple[str, ...]
@@ -49,11 +51,17 @@ class Plan:
     jobs: tuple[tuple[str, ...], ...]
     trials: int
     at_once: int = 1
+    fixed: bool = False
 
     @property
     def direction(self) -> str:
         """Whether less of the objective is better ("min") or more ("max")."""
         return direction(self.objective)
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """The words that are flags."""
+        return tuple(word for word in self.words if word.startswith("--"))
 
 
 @dataclass(frozen=True)
@@ -135,19 +143,23 @@ class SweepDirectory:
         """Whether the job in a directory was ever begun."""
         return (folder / _BEGUN).exists()
 
-    def jobs(self) -> list[Job]:
-        """All jobs by number, also those that wait."""
+    def jobs(self, plan: Plan | None = None) -> list[Job]:
+        """All jobs by number, also those that wait.
+
+        Args:
+            plan: What is going to happen; else what is written down.
+        """
         found = {
             number: Job(
                 number,
                 tuple(overrides),
-                Outcome.read(self.path / str(number)),
-                (self.path / str(number) / _BEGUN).exists(),
+                self._outcome(self.path / str(number)),
+                self.is_begun(self.path / str(number)),
             )
             for number, overrides in job_folders(self.path).items()
         }
         known = Counter(job.overrides for job in found.values())
-        plan = self.plan()
+        plan = plan or self.plan()
         for place, words in enumerate(plan.jobs if plan else ()):
             overrides = tuple(job_overrides(words))
             known[overrides] -= 1
@@ -155,6 +167,16 @@ class SweepDirectory:
                 number = place if place not in found else max(found) + 1
                 found[number] = Job(number, overrides, begun=False)
         return [found[number] for number in sorted(found)]
+
+    def _outcome(self, folder: Path) -> Outcome | None:
+        """How a job ended, with the seconds of all the times that it was begun.
+
+        outcome.json has those of the last time alone: the job itself has written it.
+        """
+        outcome, before = Outcome.read(folder), self.seconds_before(folder)
+        if outcome is None or not before:
+            return outcome
+        return replace(outcome, seconds=round((outcome.seconds or 0.0) + before, 1))
 
     def update(self) -> list[Job]:
         """Write sweep.json and sweep.csv anew.

@@ -5,7 +5,6 @@ import logging
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -20,7 +19,7 @@ from phi3v.run.outcome import GOOD, SETTLED, Outcome, out_of_memory_kills
 from phi3v.run.sweep.callback import finish
 from phi3v.run.sweep.directory import SweepDirectory
 from phi3v.run.sweep.nursery import PRELOAD, ForkedJob, can_fork
-from phi3v.run.sweep.places import place, share
+from phi3v.run.sweep.places import gpus_for, place, places, share
 from phi3v.run.sweep.process import clean_environment, job_command, wait_for
 from phi3v.run.sweep.report import write_sweep_report
 from phi3v.run.sweep.table import progress
@@ -73,9 +72,6 @@ def _run_job(cfg: DictConfig, folder: Path, program: str) -> tuple[Outcome, bool
         sweep.update()
         print(f"\ninterrupted; the same command goes on\nsweep: {sweep.path}", file=sys.stderr)
         raise
-    if before := sweep.seconds_before(folder):
-        outcome = replace(outcome, seconds=round((outcome.seconds or 0.0) + before, 1))
-        outcome.write(folder)
     if outcome.status not in GOOD:
         log.error("%s %s: %s (see %s)", name, outcome.status, outcome.reason, folder)
     if plan:
@@ -85,6 +81,7 @@ def _run_job(cfg: DictConfig, folder: Path, program: str) -> tuple[Outcome, bool
         vain = searches and len(jobs) >= plan.trials and all(job.objective is None for job in jobs)
         if vain or (outcome.status not in GOOD and cfg.get("fail_fast")):
             finish(sweep)  # Optuna's sweeper stumbles over a search of which nothing came
+            raise SystemExit(0)  # all were pruned before they had a figure
     return outcome, searches
 
 
@@ -108,9 +105,11 @@ def _elsewhere(cfg: DictConfig, folder: Path, goes_on: bool, at_once: int, progr
     killed_before = out_of_memory_kills()
     # Hydra has opened the log file of the job already and its process goes on writing there.
     if at_once > 1:
-        with place(folder.parent, at_once) as number, (folder / TERMINAL).open("ab") as output:
-            gpus = 0 if cfg.trainer.accelerator == "cpu" else count_devices(cfg.trainer.devices)
-            environment |= share(number, at_once, gpus, environment)
+        devices = count_devices(cfg.trainer.devices)
+        gpus = gpus_for(cfg.trainer.accelerator, environment)
+        here = place(folder.parent, places(at_once, devices, gpus))
+        with here as number, (folder / TERMINAL).open("ab") as output:
+            environment |= share(number, at_once, devices, gpus, environment)
             # What several jobs have to say at once, nobody can read.
             apart = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
             status = wait_for(apart)

@@ -45,9 +45,8 @@ def _head(sweep: SweepDirectory, plan: Plan, jobs: Sequence[Job], found: Sequenc
     if found:
         best = found[0]
         tiles.insert(0, (f"best {plan.objective}", _figure(plan, best)))
-        answered = (
-            f"<p>The best setting, as a command:</p><pre>{escape(best.command(plan.program))}</pre>"
-        )
+        command = escape(best.command(plan))
+        answered = f"<p>The best setting, as a command:</p><pre>{command}</pre>"
     shown = "".join(
         f'<div class="tile"><b>{value}</b>{escape(name)}</div>' for name, value in tiles
     )

@@ -82,7 +82,8 @@ def _best(plan: Plan, found: Sequence[Setting]) -> list[str]:
         figure += (
             f" ± {write_figure(plan.objective, best.spread)} over {len(best.objectives)} seeds"
         )
-    lines = [f"best {plan.objective}: {figure} ({_jobs(best)})", f"  {best.command(plan.program)}"]
+    command = best.command(plan)
+    lines = [f"best {plan.objective}: {figure} ({_jobs(best)})", f"  {command}"]
     rivals = [one for one in found[1:] if one.is_sound and _is_close(best, one)]
     if rivals:
         lines.append(
