@@ -44,15 +44,15 @@ class AdamW:
     lora_plus_ratio: float = 1.0
 
     def __post_init__(self) -> None:
+        for key in SETTINGS:  # before the parts, which may have them from here
+            if getattr(self, key) < 0:
+                raise UserError(f"optimizer.{key}={getattr(self, key)}: not below zero")
         for part, settings in self.parts.items():
             _check_known("optimizer.parts", part, PARTS)
             for key, value in settings.items():
                 _check_known(f"optimizer.parts.{part}", key, SETTINGS)
                 if value < 0:
                     raise UserError(f"optimizer.parts.{part}.{key}={value}: not below zero")
-        for key in SETTINGS:
-            if getattr(self, key) < 0:
-                raise UserError(f"optimizer.{key}={getattr(self, key)}: not below zero")
         if not 0 < self.lora_plus_ratio < math.inf:
             raise UserError(f"optimizer.lora_plus_ratio={self.lora_plus_ratio}: must be above 0")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
