@@ -25,6 +25,14 @@ def test_what_was_saved_is_read_back_and_builds_the_same_objects(composed, tmp_p
     assert loaded["optimizer"]["parts"]["vision"]["lr"] == 0.25
 
 
+def test_the_file_is_whole_at_every_moment(composed, tmp_path: Path) -> None:
+    file = save_config(composed("seed=1"), tmp_path)
+    with file.open(encoding="utf-8") as before:
+        save_config(composed("seed=2"), tmp_path)
+        assert yaml.safe_load(before)["seed"] == 1
+    assert load_config(tmp_path)["seed"] == 2
+
+
 def test_secrets_are_hidden_and_ordinary_words_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "abc123")
     monkeypatch.setenv("PLACE", "here")

@@ -110,6 +110,15 @@ def test_splits_are_read_as_they_were_written(examples, tmp_path):
     assert json.loads((tmp_path / "splits.json").read_text()) == splits
 
 
+def test_a_file_of_splits_is_whole_at_every_moment(tmp_path):
+    file = tmp_path / "splits.json"
+    save_splits({"train": ["a"]}, file)
+    with file.open() as before:
+        save_splits({"train": ["b"]}, file)
+        assert json.load(before) == {"train": ["a"]}
+    assert [path.name for path in tmp_path.iterdir()] == ["splits.json"]
+
+
 def test_ids_that_the_data_lacks_are_refused(examples, tmp_path):
     made = examples(range(20))
     save_splits(make_splits(made, FRACTIONS, seed=0), tmp_path / "splits.json")

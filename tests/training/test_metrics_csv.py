@@ -5,6 +5,7 @@ import csv
 import pytest
 import torch
 
+from phi3v.errors import UserError
 from phi3v.training import StepMetrics
 
 
@@ -60,6 +61,19 @@ def test_the_file_is_there_after_every_event(tmp_path):
         logger.log_metrics({"a": float(step)}, step=step)
         assert len(read(tmp_path / "run" / "deep")[1]) == step + 1
     assert [path.name for path in (tmp_path / "run" / "deep").iterdir()] == ["metrics.csv"]
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "metrics.csv.part"])
+def test_a_full_disk_is_one_line(tmp_path, name):
+    logger = StepMetrics(tmp_path)
+    logger.log_metrics({"a": 1.0}, step=0)
+    (tmp_path / name).unlink(missing_ok=True)
+    (tmp_path / name).symlink_to("/dev/full")
+    new = {} if name == "metrics.csv" else {"b": 2.0}  # for which the file is written anew
+    with pytest.raises(UserError, match=r"metrics\.csv: it cannot be written.*No space left"):
+        logger.log_metrics({"a": 2.0, **new}, step=1)
+    if new:
+        assert read(tmp_path)[1] == [{"step": "1", "epoch": "", "a": "1"}]
 
 
 @pytest.mark.parametrize("rank", [1, 3])

@@ -18,6 +18,7 @@ from phi3v.config.containers import to_plain
 from phi3v.config.secrets import Secrets
 from phi3v.config.spelling import nearest
 from phi3v.errors import UserError
+from phi3v.files import write_whole
 
 FILE = "config.yaml"
 # What eval.yaml chooses too and a run brings along.
@@ -28,13 +29,13 @@ _PATH_KEYS = ("path", "root", "folder", "_dir", "_file", "init_from", "merge", "
 
 
 def save_config(cfg: DictConfig, folder: Path) -> Path:
-    """Write the configuration that a run was made with.
+    """Write the configuration that a run was made with, in one go.
 
     Returns:
         The file: every value in place, secrets hidden, paths absolute.
     """
     file = folder / FILE
-    OmegaConf.save(OmegaConf.create(public_config(cfg)), file)
+    write_whole(file, OmegaConf.to_yaml(OmegaConf.create(public_config(cfg))))
     return file
 
 

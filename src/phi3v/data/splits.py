@@ -18,6 +18,7 @@ from pathlib import Path
 from phi3v.data.example import Example
 from phi3v.data.grouping import united
 from phi3v.errors import UserError
+from phi3v.files import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +58,8 @@ def seeded_rank(example_id: str, seed: int) -> bytes:
 
 
 def save_splits(splits: Mapping[str, Sequence[str]], path: Path) -> None:
-    """Writes splits as JSON: {"train": [ids], "val": [ids], "test": [ids]}."""
-    path.write_text(json.dumps(splits, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Writes splits in one go, as JSON: {"train": [ids], "val": [ids], "test": [ids]}."""
+    write_whole(path, json.dumps(splits, indent=1, ensure_ascii=False) + "\n")
 
 
 def ids_in(path: Path) -> set[str]:

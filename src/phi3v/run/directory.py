@@ -15,6 +15,7 @@ from typing import Any
 from phi3v.config.launchers import agent_run
 from phi3v.errors import UserError
 from phi3v.evaluation.comparison import to_json
+from phi3v.files import write_whole
 
 
 class RunDirectory:
@@ -71,7 +72,7 @@ class RunDirectory:
     def write_environment(self, environment: Mapping[str, Any]) -> None:
         """Writes environment.json."""
         text = json.dumps(environment, indent=2, ensure_ascii=False) + "\n"
-        _write(self.path / "environment.json", text)
+        write_whole(self.path / "environment.json", text)
 
     def read_environment(self) -> dict[str, Any]:
         """Reads environment.json; {} where there is none."""
@@ -86,12 +87,12 @@ class RunDirectory:
         """
         file = self.path / "wandb_id.txt"
         if not file.is_file():
-            _write(file, f"{agent_run() or uuid.uuid4().hex[:8]}\n")
+            write_whole(file, f"{agent_run() or uuid.uuid4().hex[:8]}\n")
         return file.read_text(encoding="utf-8").strip()
 
     def write_metrics(self, summary: Mapping[str, Any]) -> None:
         """Writes metrics.json."""
-        _write(self.metrics, to_json(summary))
+        write_whole(self.metrics, to_json(summary))
 
     def read_metrics(self) -> dict[str, Any]:
         """Reads metrics.json.
@@ -107,7 +108,7 @@ class RunDirectory:
     def write_predictions(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Writes predictions.jsonl."""
         lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        _write(self.predictions, "".join(lines))
+        write_whole(self.predictions, "".join(lines))
 
     def read_predictions(self) -> list[dict[str, Any]]:
         """Reads predictions.jsonl; [] where there is none."""
@@ -125,11 +126,3 @@ class RunDirectory:
                 {name: float(cell) for name, cell in row.items() if cell}
                 for row in csv.DictReader(file)
             ]
-
-
-def _write(file: Path, text: str) -> None:
-    """Writes a file in one go: a reader, or a crash, never meets half of it."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f"{file.name}.part")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(file)

@@ -111,9 +111,19 @@ def _way_on(cfg: DictConfig, folder: Path) -> str:
 
 
 def _end(folder: Path, outcome: Outcome, log_text: str = "") -> None:
-    """Write the outcome, from the first process alone, and each process's error into its log."""
+    """Write the outcome, from the first process alone, and each process's error into its log.
+
+    Raises:
+        UserError: When a good outcome cannot be written. With any other, what the run ended of is
+            what its user has to see; that may well be the same full disk.
+    """
     if is_first_process():
-        outcome.measured().write(folder)
+        try:
+            outcome.measured().write(folder)
+        except UserError as error:
+            if outcome.status in GOOD:
+                raise
+            print(f"error: {error}", file=sys.stderr)
         if outcome.status not in GOOD and ("wandb" in sys.modules or agent_run()):
             pkgutil.resolve_name("phi3v.run.wandb_end:tell_wandb")(outcome)
     record = logging.LogRecord(__name__, logging.ERROR, __file__, 0, log_text, None, None)

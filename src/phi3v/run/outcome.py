@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from phi3v.errors import DivergedError, PrunedError, UserError
+from phi3v.files import write_whole
 
 FILE = "outcome.json"
 Status = Literal["ok", "pruned", "diverged", "out_of_memory", "failed", "interrupted"]
@@ -102,10 +103,12 @@ class Outcome:
         )
 
     def write(self, folder: Path) -> None:
-        """Write it in one go, so that nobody ever reads a half of it."""
-        part = folder / f"{FILE}.part"
-        part.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-        part.replace(folder / FILE)
+        """Write it in one go, so that nobody ever reads a half of it.
+
+        Raises:
+            UserError: When it cannot be written, as on a full disk.
+        """
+        write_whole(folder / FILE, json.dumps(asdict(self), indent=2) + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> "Outcome | None":

@@ -11,12 +11,15 @@ import csv
 import math
 from argparse import Namespace
 from collections.abc import Mapping
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
+
+from phi3v.files import write_whole, writing
 
 FIRST = ["step", "epoch"]
 
@@ -56,12 +59,15 @@ class StepMetrics(Logger):
         Args:
             metrics: Name -> value; "epoch" is among them when Lightning calls.
             step: The step that was just done, counted from 0 as Lightning does.
+
+        Raises:
+            UserError: When it cannot be written, as on a full disk.
         """
         row = {name: _text(value) for name, value in metrics.items()}
         if step is not None:
             row["step"] = str(step + 1)
         columns = self._columns_with(row)
-        with self.path.open("a", newline="") as file:
+        with writing(self.path), self.path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, columns, restval="").writerow(row)
 
     @rank_zero_only
@@ -82,14 +88,14 @@ class StepMetrics(Logger):
     def _existing_columns(self) -> list[str]:
         if not self.path.is_file():
             return list(FIRST)
-        with self.path.open(newline="") as file:
+        with self.path.open(newline="", encoding="utf-8") as file:
             return next(csv.reader(file), list(FIRST))
 
     def _rewrite(self, columns: list[str], last_step: int | None = None) -> None:
         """Write the file anew with these columns; it is whole at every moment."""
         rows: list[dict[str, str]] = []
         if self.path.is_file():
-            with self.path.open(newline="") as file:
+            with self.path.open(newline="", encoding="utf-8") as file:
                 rows = list(csv.DictReader(file))
         if last_step is not None:
             # The last row may be torn.
@@ -98,13 +104,11 @@ class StepMetrics(Logger):
                 for row in rows
                 if (row["step"] or "").isdigit() and int(row["step"]) <= last_step
             ]
-        self.folder.mkdir(parents=True, exist_ok=True)
-        fresh = self.path.with_suffix(".csv.new")
-        with fresh.open("w", newline="") as file:
-            writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(rows)
-        fresh.replace(self.path)
+        text = StringIO(newline="")
+        writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_whole(self.path, text.getvalue())
 
 
 def read_column(file: Path, name: str) -> list[tuple[int, float]]:
