@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
+import yaml
 
 from .conftest import SMALL, read_until
 from .test_endings import started
@@ -66,6 +67,20 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(begun, whole, program) -> 
     again = program("train.py", f"run={begun}")
     assert again.status == 2
     assert "has come to its end" in again.err
+
+
+def test_what_a_run_went_on_with_is_what_it_is_scored_with(begun, program) -> None:
+    splits, begun_with = (begun / "splits.json").stat(), (begun / "config.yaml").read_bytes()
+    refused = program("train.py", f"run={begun}", "data.batch_size=4")  # of which dropout knows
+    assert refused.status == 2
+    assert (begun / "config.yaml").read_bytes() == begun_with
+    done = program("train.py", f"run={begun}", "max_new_tokens=12")
+    assert done.status == 0, done.err[-3000:]
+    assert yaml.safe_load((begun / "config.yaml").read_text())["max_new_tokens"] == 12
+    again = program("eval.py", f"run={begun}")
+    assert "the run's test figures, exactly" in again.out, again.err[-3000:]
+    same = (begun / "splits.json").stat()
+    assert (same.st_ino, same.st_mtime_ns) == (splits.st_ino, splits.st_mtime_ns)
 
 
 def test_a_torn_checkpoint_is_told_and_the_one_before_is_taken(begun, whole, program) -> None:

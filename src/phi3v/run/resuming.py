@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import DictConfig
 
+from phi3v.config import save_config
 from phi3v.errors import UserError
 from phi3v.run.directory import RunDirectory
 
@@ -30,6 +32,26 @@ class Begun:
 
     checkpoint: Path | None = None
     step: int = 0
+
+
+class RecordSettings(Callback):
+    """Writes down what a training goes on with, in the place of what it was begun with.
+
+    Not before it has been taken up: settings that are refused must not stay with the run.
+    """
+
+    def __init__(self, cfg: DictConfig, run: RunDirectory) -> None:
+        self.cfg = cfg
+        self.run = run
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write them before the first step, for the next one to go on."""
+        if trainer.is_global_zero:
+            save_config(self.cfg, self.run.path)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write them where no step was left, and what is to come are the test figures."""
+        self.on_train_start(trainer, pl_module)
 
 
 def goes_on(cfg: DictConfig) -> bool:

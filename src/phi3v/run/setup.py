@@ -30,7 +30,7 @@ from phi3v.run.checks import (
 )
 from phi3v.run.directory import RunDirectory
 from phi3v.run.plan import plan
-from phi3v.run.resuming import Begun
+from phi3v.run.resuming import Begun, RecordSettings
 from phi3v.run.scoring import field_values
 from phi3v.task import Task
 from phi3v.training import FineTuning, Interruption, RankGuard, ShardedStrategy
@@ -81,6 +81,8 @@ def set_up(cfg: DictConfig, run: RunDirectory, begun: Begun) -> Setup:
     interruption = Interruption()
     callbacks = [instantiate(node) for node in (cfg.callbacks or {}).values()]
     callbacks += [RankGuard(settings_of(cfg)), interruption]
+    if begun.checkpoint:
+        callbacks.append(RecordSettings(cfg, run))
     trainer = make_trainer(cfg, callbacks)
     task = cast(Task, instantiate(cfg.task))
     check_objective(cfg.objective, task)
@@ -121,7 +123,7 @@ def _pieces(
     check_splits(pieces)
     pieces.data.trainer = trainer  # which decides how many batches an epoch has on this rank
     check_intervals(trainer, pieces.data)
-    if is_first_process():
+    if is_first_process() and begun.checkpoint is None:  # else they have come from there
         save_splits(pieces.data.splits, run.splits)
     log.info(pieces.data.summary())
     log.info(plan(trainer, pieces.data))
