@@ -36,6 +36,25 @@ def test_wandb_gets_metrics_configuration_and_one_growing_table(
     assert any(name.endswith(".png") for name in table["files"])
 
 
+@pytest.mark.slow
+def test_a_run_that_diverged_has_its_reason_at_wandb_and_no_objective(
+    program, small_words, tmp_path: Path
+) -> None:
+    with LoopbackServer(tmp_path / "server") as server:
+        done = program(
+            "train.py", *small_words, "logger=wandb", "logger.offline=false", "optimizer.lr=1e30",
+            "trainer.gradient_clip_val=null", "max_skipped_steps=100",
+            env=server.client_env(tmp_path / "client"), fresh=True,
+        )  # fmt: skip
+        record = server.record()
+    assert done.status == 0, done.err[-3000:]
+    (run,) = record["runs"]
+    outcome = json.loads((done.run / "outcome.json").read_text())
+    assert (run["state"], run["summary"]["outcome"]) == ("failed", "diverged")
+    assert run["summary"]["reason"] == outcome["reason"] != ""
+    assert "objective" not in run["summary"]
+
+
 def test_a_run_that_goes_on_is_the_same_run_for_wandb(program, small_words, tmp_path: Path) -> None:
     words = ("train.py", *small_words, "trainer.max_epochs=2", "logger=wandb")
     with LoopbackServer(tmp_path / "server") as server:

@@ -1,5 +1,6 @@
 """Where a run's metrics go: its own metrics.csv, and the logger that was chosen."""
 
+import math
 from typing import cast
 
 from lightning.pytorch.loggers import Logger, WandbLogger
@@ -40,29 +41,30 @@ def _wants_id(logger: DictConfig) -> bool:
 
 
 def log_final(
-    loggers: list[Logger], scored: Scored, step: int, objective: tuple[str, float | None]
+    loggers: list[Logger], scored: Scored, step: int, objective: tuple[str, float]
 ) -> None:
-    """Tells the chosen logger the final figures, and ends it.
+    """Tells the chosen logger the final figures, and ends it where the run has come to a good end.
 
     W&B's summary gets the objective as the program returns it, under its own name and as
-    "objective": its sweeps go by the summary, which would else hold the last validation's.
+    "objective": its sweeps go by the summary, which would else hold the last validation's. A run
+    that diverged has none; it is ended with its reason, as every other that came to no good end.
 
     Args:
         loggers: Of the run.
         scored: What was found on the test split.
         step: The last one.
-        objective: Its name and value.
+        objective: Its name and value, NaN where the run diverged.
     """
+    name, value = objective
     final = {
-        name: value
-        for name, value in scored.summary["metrics"].items()
-        if name.startswith("test/") and value is not None
+        metric: figure
+        for metric, figure in scored.summary["metrics"].items()
+        if metric.startswith("test/") and figure is not None
     }
     for logger in loggers:
         if not isinstance(logger, StepMetrics):
             logger.log_metrics(final, step)
             logger.finalize("success")
-        if isinstance(logger, WandbLogger):
-            name, value = objective
+        if isinstance(logger, WandbLogger) and math.isfinite(value):
             logger.experiment.summary.update({name: value, "objective": value, "outcome": "ok"})
             logger.experiment.finish()

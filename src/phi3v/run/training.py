@@ -118,13 +118,20 @@ def _report(
         name: value if math.isfinite(value) else None for name, value in validated.items()
     }
     write_results(run, scored, setup.pieces.task, cfg, cfg.name)
-    objective = scored.summary["metrics"].get(cfg.objective)
+    objective = _objective(scored.summary["metrics"].get(cfg.objective), validated)
     log_final(loggers, scored, setup.trainer.global_step, (cfg.objective, objective))
     again = f"python eval.py run={run.path}"
     show_results(run, scored.summary, {"adapter": str(kept), "evaluate": again})
-    # Answers of a model that is no model any more may look like a figure.
+    return objective
+
+
+def _objective(figure: float | None, validated: Mapping[str, float]) -> float:
+    """A figure as the program returns it: NaN where there is none, or the training diverged.
+
+    Answers of a model that is no model any more may look like a figure.
+    """
     spoilt = not math.isfinite(validated.get("val/loss", 0.0))
-    return math.nan if objective is None or spoilt else float(objective)
+    return math.nan if figure is None or spoilt else float(figure)
 
 
 def refuse_hopeless(callbacks: list[Any], objective: str) -> None:

@@ -1,4 +1,4 @@
-"""Tells W&B how a run ended that did not come to its end.
+"""Tells W&B how a run ended that did not come to a good end.
 
 Apart from the loggers, because importing wandb takes a second that only its users should wait.
 """
@@ -12,7 +12,7 @@ from phi3v.run.outcome import Outcome
 
 
 def tell_wandb(outcome: Outcome) -> None:
-    """Ends a run of W&B that did not come to its end, as failed and with the reason.
+    """Ends a run of W&B that did not come to a good end, as failed and with the reason.
 
     Under an agent of W&B there is a run even where none was begun: what was wrong with it is told
     there too. Where W&B cannot be told, one line on the terminal says so: what the run failed of is

@@ -1,0 +1,63 @@
+"""What W&B is told at the end of a run."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+from lightning.pytorch.loggers import WandbLogger
+
+from phi3v.run.loggers import log_final
+from phi3v.run.scoring import Scored
+from phi3v.run.training import _objective
+
+SCORED = Scored({"metrics": {"test/loss": 0.25, "test/mape": None, "val/mape": 0.5}}, [])
+
+
+class Told(WandbLogger):
+    """Keeps what it is told; no run of W&B is begun."""
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, float] = {}
+        self.ended: list[str] = []
+        self.begun = SimpleNamespace(summary={}, finish=lambda: self.ended.append("finished"))
+
+    @property
+    def experiment(self):
+        return self.begun
+
+    def log_metrics(self, metrics, step=None) -> None:
+        self.metrics.update(metrics)
+
+    def finalize(self, status) -> None:
+        self.ended.append(status)
+
+
+def test_a_good_end_has_its_objective_under_both_names() -> None:
+    told = Told()
+    log_final([told], SCORED, 3, ("val/mape", 0.5))
+    assert told.begun.summary == {"val/mape": 0.5, "objective": 0.5, "outcome": "ok"}
+    assert told.metrics == {"test/loss": 0.25}
+    assert told.ended == ["success", "finished"]
+
+
+def test_a_run_that_diverged_is_left_to_be_ended_with_its_reason() -> None:
+    told = Told()
+    log_final([told], SCORED, 3, ("val/mape", math.nan))
+    assert told.begun.summary == {}
+    assert "finished" not in told.ended
+    assert told.metrics == {"test/loss": 0.25}
+
+
+@pytest.mark.parametrize(
+    ("figure", "validated", "objective"),
+    [(0.5, {"val/loss": 1.0}, 0.5), (0.5, {}, 0.5)],
+)
+def test_the_objective_is_the_figure(figure, validated, objective) -> None:
+    assert _objective(figure, validated) == objective
+
+
+@pytest.mark.parametrize(
+    ("figure", "validated"), [(0.5, {"val/loss": math.nan}), (None, {"val/loss": 1.0})]
+)
+def test_where_there_is_no_figure_or_no_model_it_is_no_number(figure, validated) -> None:
+    assert math.isnan(_objective(figure, validated))
