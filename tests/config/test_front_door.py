@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from phi3v.config.composing import check_command_line
-from phi3v.config.front_door import read_arguments
+from phi3v.config.front_door import _place_sweep, read_arguments
 from phi3v.config.overrides import alternatives, read_overrides, without_null
 from phi3v.errors import UserError
 
@@ -88,6 +88,8 @@ WRONG = {
     "optimizer.betas=[0.9,abc]": "optimizer.betas.1=abc: expected number",
     "trainer.precision=bf17": "trainer.precision=bf17: expected bf16 or bf16-true or bf16-mixed or",
     "+experimnt=lora_r16": "unknown key 'experimnt' (did you mean 'experiment'?)",
+    "run=": "run=: empty; give the directory of a run, or run=null for none",
+    "run=' '": "empty; give the directory of a run",
     "+experiment=lora_r16": "+experiment=lora_r16: write it without the +",
 }
 
@@ -235,11 +237,32 @@ def test_flags_and_overrides_may_come_in_any_order() -> None:
 
 @pytest.mark.parametrize(
     ("words", "fault"),
-    [(["--lr", "3"], "unrecognized arguments: --lr"), (["-m", "--cfg", "job"], "exclude each")],
+    [
+        (["--lr", "3"], "unrecognized arguments: --lr"),
+        (["-m", "--cfg", "job"], "exclude each"),
+        (["-m", "seed=1,2", "--dry"], "unrecognized arguments: --dry "),
+    ],
 )
 def test_wrong_flags_are_refused_in_one_line(words: list[str], fault: str) -> None:
     with pytest.raises(UserError, match=fault):
         read_arguments(words)
+
+
+def test_a_sweep_directory_that_is_empty_is_no_directory() -> None:
+    with pytest.raises(UserError, match="sweep_dir=: empty"):
+        _place_sweep(read_arguments(["-m", "seed=1,2", "sweep_dir="]))
+
+
+def test_a_variable_that_is_not_set_is_no_run_and_null_is_none(program, tmp_path: Path) -> None:
+    done = program("eval.py", "run=")
+    assert done.returncode == 2
+    assert messages(done.stderr) == [
+        "error: run=: empty; give the directory of a run, or run=null for none"
+    ]
+    assert list(tmp_path.iterdir()) == []
+    done = program("eval.py", "run=null", "--cfg", "job")
+    assert done.returncode == 0, messages(done.stderr)
+    assert yaml.safe_load(done.stdout)["run"] is None
 
 
 @pytest.mark.parametrize("script", ["train.py", "eval.py"])

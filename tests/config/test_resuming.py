@@ -8,6 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from phi3v.config import public_config, save_config
+from phi3v.config.front_door import _find_run, read_arguments
 from phi3v.config.resuming import first_difference, unfinished_run
 
 WORDS = ("experiment=lora_r16",)
@@ -63,6 +64,56 @@ def test_the_latest_unfinished_run_of_the_same_training_is_found(composed, runs,
     (tmp_path / "runs" / "6" / "config.yaml").write_text("{")
     (tmp_path / "runs" / "6" / "checkpoints" / "last.ckpt").touch()
     assert unfinished_run(tmp_path / "runs", plain) == wanted
+
+
+@pytest.fixture
+def found(composed, tmp_path, monkeypatch) -> Any:
+    """What a process of torchrun adds to its command line."""
+    plain = public_config(composed(*WORDS, "name=runs", "resume=true"))
+    plain["paths"]["runs"] = str(tmp_path)
+    for name, value in {"TORCHELASTIC_RUN_ID": "abc", "RANK": "1", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+
+    def look(*words: str) -> list[str]:
+        arguments = read_arguments([*WORDS, *words])
+        _find_run(arguments, plain)
+        return arguments.overrides[len(WORDS) + len(words) :]
+
+    return look
+
+
+def test_torchrun_goes_on_with_an_unfinished_run_when_that_is_asked(runs, found) -> None:
+    assert found("resume=true") == []
+    runs("1", status="ok")
+    begun = runs("2", status="interrupted")
+    assert found("resume=true") == [f"hydra.run.dir='{begun}'"]
+    assert found() == []  # that it goes on is the default there, under the name of the job
+    assert found("resume=true", "hydra.run.dir=elsewhere") == []
+
+
+def test_all_processes_of_torchrun_find_the_same_whoever_looks_first(
+    composed, runs, found, tmp_path
+) -> None:
+    runs("1", status="interrupted")
+    begun = runs("2", status="interrupted")
+    first = found("resume=true")
+    # What the first process may write there before the others look.
+    save_config(composed(*WORDS, "max_new_tokens=8", "resume=true"), begun)
+    (begun / "outcome.json").write_text(json.dumps({"status": "failed"}))
+    assert found("resume=true") == first == [f"hydra.run.dir='{begun}'"]
+
+
+def test_a_run_under_the_name_of_the_job_is_that_jobs(runs, found) -> None:
+    runs("other", status="interrupted")
+    runs("torchrun-abc", saved=False)
+    assert found("resume=true") == []
+
+
+def test_an_agents_run_is_no_other_one(runs, found, monkeypatch) -> None:
+    runs("other", status="interrupted")
+    monkeypatch.setenv("WANDB_SWEEP_ID", "s")
+    monkeypatch.setenv("WANDB_RUN_ID", "r")
+    assert found("resume=true") == []
 
 
 def test_a_moved_machine_is_the_same_training(composed, monkeypatch, tmp_path) -> None:

@@ -54,6 +54,20 @@ def test_torchrun_makes_one_run(env, tmp_path) -> None:
     assert done.out.count("data: drawn catalogue") == 1
 
 
+def test_torchrun_goes_on_with_an_unfinished_run_when_that_is_asked(env, tmp_path, whole) -> None:
+    words = (*TORCHRUN, str(ROOT / "train.py"), *WORDS)
+    with running(*words, cwd=tmp_path, env=env) as process:
+        read_until(process, "step 1/")
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=120)
+    (begun,) = (tmp_path / "runs" / "lora_r16").iterdir()
+    again = start(*words, "resume=true", cwd=tmp_path, env=env)
+    assert again.status == 0, again.err[-3000:]
+    assert "going on after step" in again.out
+    assert tmp_path / again.run == begun
+    assert_same(begun, whole)
+
+
 def test_torchrun_makes_one_evaluation(env, tmp_path, small) -> None:
     words = (f"run={small.run}", "trainer.strategy=ddp", "trainer.devices=2")
     done = start(*TORCHRUN, str(ROOT / "eval.py"), *words, cwd=tmp_path, env=env)

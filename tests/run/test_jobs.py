@@ -15,6 +15,10 @@ from phi3v.run.sweep.process import clean_environment, job_command
 
 from .conftest import Start
 
+SRUN = {
+    "SLURM_JOB_ID": "1", "SLURM_STEP_ID": "0", "SLURM_PROCID": "0", "SLURM_JOB_NAME": "train.sh",
+}  # fmt: skip
+
 
 def only(pattern: str, where: Path) -> Path:
     [found] = where.glob(pattern)
@@ -75,6 +79,20 @@ def test_an_error_of_the_user_is_one_line_and_status_2(start: Start, tmp_path: P
     folder = only("here/runs/default/*", tmp_path)
     assert Outcome.read(folder) == Outcome("failed", None, "thirteen is bad luck")
     assert "thirteen is bad luck" in (folder / "train.log").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("rank", "reason"), [(4, []), (13, ["error: thirteen is bad luck"])])
+def test_an_outcome_that_cannot_be_written_is_one_line_and_hides_no_other(
+    start: Start, begins_with, tmp_path: Path, rank: int, reason: list[str]
+) -> None:
+    begins_with('(run / "outcome.json.part").symlink_to("/dev/full")')
+    done = start(f"adapter.r={rank}")
+    assert done.returncode == 2
+    line, *others = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert "outcome.json: it cannot be written" in line
+    assert others == reason
+    assert Outcome.read(only("here/runs/default/*", tmp_path)) is None
 
 
 def test_a_bug_keeps_its_traceback_on_the_screen_and_in_the_log(
@@ -141,7 +159,12 @@ def test_nothing_of_a_launcher_is_inherited() -> None:
         ({"LOCAL_RANK": "0", "NODE_RANK": "1"}, False),
         ({"LOCAL_RANK": "0", "RANK": "4"}, False),
         ({"LOCAL_RANK": "0", "RANK": "0"}, True),
-        ({"SLURM_PROCID": "2"}, False),
+        ({**SRUN, "SLURM_PROCID": "2"}, False),
+        (SRUN, True),
+        # In an interactive job Lightning starts the others; all of them have its SLURM_PROCID.
+        ({**SRUN, "SLURM_JOB_NAME": "bash", "LOCAL_RANK": "1"}, False),
+        ({**SRUN, "SLURM_JOB_NAME": "interactive", "LOCAL_RANK": "0"}, True),
+        ({"SLURM_JOB_ID": "1", "SLURM_PROCID": "0", "LOCAL_RANK": "1"}, False),  # sbatch alone
     ],
 )
 def test_the_first_process_is_known_from_the_environment(

@@ -24,6 +24,7 @@ from phi3v.config.help import help_page
 from phi3v.config.launchers import agent_run, launched_job, launched_processes, launched_rank
 from phi3v.config.overrides import chosen, read_overrides, without_null
 from phi3v.config.resuming import is_finished, kept_settings, unfinished_run
+from phi3v.config.saving import FILE as CONFIG
 from phi3v.config.saving import base_on_run
 from phi3v.config.sweeps import config_flags, sweep_folder, sweep_words
 from phi3v.errors import UserError
@@ -66,8 +67,8 @@ def enter(program: Callable[[], Any], script: str, name: str) -> None:
     _join_others(arguments, name)
     os.environ[TYPED] = json.dumps([Path(script).name, *sys.argv[1:]])
     # Flags first: Hydra's parser does not find overrides behind a flag that follows overrides.
-    flags = list(sys.argv[1:])
-    for word in [*given, *([DRY_RUN] if arguments.dry_run else [])]:
+    flags = [word for word in sys.argv[1:] if word != DRY_RUN]
+    for word in given:
         flags.remove(word)
     if arguments.config_name:
         flags += ["--config-name", arguments.config_name]
@@ -94,6 +95,7 @@ def read_arguments(words: list[str]) -> argparse.Namespace:
         raise UserError(f"{message} (--help says what there is)")
 
     parser = get_args_parser()
+    parser.allow_abbrev = False  # Hydra would not know a short one of ours
     parser.add_argument(DRY_RUN, action="store_true")
     parser.error = fail  # type: ignore[method-assign]
     arguments = parser.parse_intermixed_args(words)
@@ -135,13 +137,22 @@ def _follow_run(arguments: argparse.Namespace, conf: Path, name: str) -> None:
 
 
 def _find_run(arguments: argparse.Namespace, plain: dict[str, Any]) -> None:
-    """Give the directory of the latest unfinished run of the same training to this one."""
+    """Give the directory of the latest unfinished run of the same training to this one.
+
+    The processes of a launcher each look for themselves and have to find the same. They do: before
+    all of them have come together, the first one writes no checkpoint and ends no run; and where it
+    has found none, and begun one under the launcher's name, that one comes first.
+    """
     given = [word.lstrip("+") for word in arguments.overrides]
     fixed = any(word.startswith(("hydra.run.dir=", "hydra.mode=")) for word in given)
-    if arguments.multirun or arguments.cfg or fixed or launched_job():
+    if arguments.multirun or arguments.cfg or fixed:
         return  # a sweep's jobs and a run with a directory of its own know where they are
-    found = unfinished_run(Path(plain["paths"]["runs"]) / str(plain["name"]), plain)
-    if found:
+    runs = Path(plain["paths"]["runs"]) / str(plain["name"])
+    if job := launched_job():
+        asked = any(word.startswith("resume=") for word in given)  # else it is the default there
+        if not asked or agent_run() or (runs / job / CONFIG).is_file():
+            return
+    if found := unfinished_run(runs, plain):
         arguments.overrides.append(_run_dir(str(found)))
 
 
@@ -151,6 +162,8 @@ def _place_sweep(arguments: argparse.Namespace) -> None:
     swept = arguments.multirun or "hydra.mode=RUN" in arguments.overrides  # or one of its jobs
     for word in arguments.overrides:
         key, _, value = word.partition("=")
+        if word == "sweep_dir=":
+            raise UserError("sweep_dir=: empty; give a directory, or leave the word out")
         if key in ("sweep", "sweep_dir") and value and not swept:
             raise UserError(f"{word}: that is for a sweep; add -m")
         words.append(f"hydra.sweep.dir={value}" if key == "sweep_dir" else word)

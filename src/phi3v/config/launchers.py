@@ -5,7 +5,8 @@
 
 Such processes start all at once, and each of them composes the configuration for itself. What they
 have to agree on, like the directory of the run, can only come from the launcher; and a job that is
-started again after an interruption gets the same name again.
+started again after an interruption gets the same name again, but for torchrun on one node without
+an endpoint, which makes up a new id at each start.
 """
 
 import os
@@ -61,8 +62,9 @@ def launched_processes(environment: Mapping[str, str] = os.environ) -> int:
 
 def is_first_process(environment: Mapping[str, str] = os.environ) -> bool:
     """Whether this process is the first of its run, by what launchers put into the environment."""
-    ranks = (environment.get(name) for name in ("RANK", "SLURM_PROCID"))
-    rank = next((rank for rank in ranks if rank is not None), None)
+    rank = environment.get("RANK")
+    if rank is None and _by_srun(environment):  # elsewhere Lightning starts the others by itself
+        rank = environment["SLURM_PROCID"]
     if rank is not None:
         return rank == "0"
     return {environment.get("LOCAL_RANK", "0"), environment.get("NODE_RANK", "0")} == {"0"}

@@ -39,8 +39,8 @@ def unfinished_run(folder: Path, plain: Mapping[str, Any]) -> Path | None:
         folder: Holds the runs of one experiment.
         plain: The configuration of the training that is to go on.
     """
-    files = sorted(folder.glob(f"*/{FILE}"), key=lambda file: file.stat().st_mtime, reverse=True)
-    for file in files:
+    files = [(file.stat().st_mtime, file) for file in folder.glob(f"*/{FILE}")]
+    for _, file in sorted(files, reverse=True):
         if (file.parent / LAST).is_file() and not is_finished(file.parent):
             try:
                 saved = load_config(file.parent)

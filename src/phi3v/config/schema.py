@@ -165,6 +165,9 @@ def _problems(
     plain: Mapping[str, Any], top: Mapping[str, Parameter], groups: Iterable[str]
 ) -> Iterator[Problem]:
     yield from _of_keys(plain, "", top, groups)
+    run = plain.get("run")
+    if isinstance(run, str) and not run.strip():  # as run=$RUN with a variable that is not set
+        yield Problem("run", f"run={run}: empty; give the directory of a run, or run=null for none")
     yield from _of_absent(plain, "", top)
     for group, node in plain.items():
         if not isinstance(node, Mapping):
