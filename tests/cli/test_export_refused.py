@@ -23,6 +23,26 @@ def test_a_folder_with_something_in_it_is_never_written_to(phi3v, lora_run, tmp_
     assert len(list(tmp_path.iterdir())) == 2
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("export", "no-run", "--merge"),
+        ("export", "no-run", "--adapter"),
+        ("make-checkpoint", "--like", "phi3_vision"),
+    ],
+)
+def test_the_folder_one_is_in_is_refused_before_anything_is_read(
+    phi3v, tmp_path, monkeypatch, words
+):
+    monkeypatch.chdir(tmp_path)
+    for out in (".", tmp_path):
+        ended = phi3v(*words, out)
+        assert ended.status == 2
+        assert ended.err.startswith(f"error: {out}: that is the folder you are in;")
+        assert ended.err.count("\n") == 1
+    assert tmp_path.is_dir()
+
+
 def test_an_empty_folder_is_filled(phi3v, lora_run, tmp_path):
     (tmp_path / "out").mkdir()
     assert phi3v("export", lora_run, "--merge", tmp_path / "out").status == 0

@@ -5,6 +5,7 @@ import json
 import shutil
 
 import pytest
+import torch
 import yaml
 from made_run import TINY, loaded_run, make_run
 
@@ -49,6 +50,36 @@ def test_a_run_that_trained_whole_weights_answers_too(phi3v, pictures, tmp_path)
     wanted = told_by(model, processor, read_run(run).task, pictures[0])
     ended = phi3v("predict", run, pictures[0], "--json", "--max-new-tokens", 24)
     assert ended.rows[0]["prediction"] == wanted
+
+
+def test_a_model_that_is_too_large_for_the_gpu_is_one_line(phi3v, lora_run, pictures, monkeypatch):
+    def loaded(*words, **settings):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 96.00 MiB.")
+
+    monkeypatch.setattr("phi3v.run.trained.load_trained", loaded)
+    ended = phi3v("predict", lora_run, pictures[0])
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err.startswith("error: the GPU has too little memory free for the model")
+    assert ended.err.count("\n") == 1
+
+
+def test_a_run_of_several_pictures_an_example_says_that_each_is_asked_alone(
+    phi3v, lora_run, pictures, tmp_path
+):
+    run = tmp_path / "run"
+    shutil.copytree(lora_run, run)
+    words = ("predict", run, *pictures[:2], "--max-new-tokens", 2, "--json")
+    rows = [json.dumps({"picture": names}) for names in ([], ["a.png"])]
+    (run / "predictions.jsonl").write_text("\n".join([*rows, '{"picture": ["a.png",']))
+    alone = phi3v(*words)
+    assert alone.err == ""
+    (run / "predictions.jsonl").write_text("\n".join([*rows, '{"picture": ["a.png", "b.png"]}']))
+    ended = phi3v(*words)
+    assert ended.err == (
+        "warning: this run was trained on examples of several pictures; here each picture is asked"
+        " about alone\n"
+    )
+    assert ended.rows == alone.rows
 
 
 def test_a_broken_picture_is_told_and_the_others_are_answered(phi3v, lora_run, pictures, tmp_path):

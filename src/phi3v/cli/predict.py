@@ -97,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     found: Iterable[Answer] = unreadable(pictures)
     if len(list(found)) < len(pictures):  # otherwise there is no reason to load a model
-        model, processor = asked.load(arguments.device)
+        model, processor = _loaded(asked, arguments.device)
         predictor = Predictor(
             model, processor, asked.task,
             batch_size=arguments.batch_size or asked.batch_size,
@@ -111,6 +111,17 @@ def run(arguments: argparse.Namespace) -> int:
     if failed and len(pictures) > 1:
         print(f"{failed} of {len(pictures)} pictures could not be used", file=sys.stderr)
     return SOME_FAILED if failed else 0
+
+
+def _loaded(asked: Asked, device: str | None) -> "tuple[nn.Module, Phi3VProcessor]":
+    import torch
+
+    try:
+        return asked.load(device)
+    except torch.OutOfMemoryError:
+        raise UserError(
+            "the GPU has too little memory free for the model; --device cpu takes longer"
+        ) from None
 
 
 def question_values(task: Task, given: Sequence[str]) -> dict[str, str]:
@@ -192,6 +203,12 @@ def _model_of_run(recorded: Recorded, name: str | None) -> "tuple[nn.Module, Phi
     if device.type == "cpu" and recorded.config["model"]["attn_implementation"] == FLASH:
         print(f"{FLASH} needs a GPU: attention is computed by sdpa here", file=sys.stderr)
         settings["attn_implementation"] = "sdpa"
+    if recorded.shows_several_pictures():
+        print(
+            "warning: this run was trained on examples of several pictures; here each picture is "
+            "asked about alone",
+            file=sys.stderr,
+        )
     trained = load_trained(recorded, settings)
     model = trained.model.eval().to(device)
     remember_pictures(model, recorded.config["model"].get("vision_cache_gib", 0))

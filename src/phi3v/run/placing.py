@@ -18,9 +18,12 @@ def check_free(out: Path) -> None:
     """Refuse a place where something would be overwritten.
 
     Raises:
-        UserError: When there is a file or a folder that is not empty.
+        UserError: When there is a file or a folder that is not empty, or it is the folder that the
+            program was called from: a shell would be left in what is gone.
     """
     if out.is_dir() and not any(out.iterdir()):
+        if out.resolve() == Path.cwd().resolve():
+            raise UserError(f"{out}: that is the folder you are in; give a name for one inside it")
         return
     if out.exists() or out.is_symlink():
         kind = "a folder that is not empty" if out.is_dir() else "a file"

@@ -48,6 +48,14 @@ class Recorded:
         row = json.loads(line) if line else None
         return row if isinstance(row, dict) else None
 
+    def shows_several_pictures(self) -> bool:
+        """Whether a row of predictions.jsonl has more than one picture."""
+        file = self.directory.predictions
+        if not file.is_file():
+            return False
+        with file.open(encoding="utf-8", errors="replace") as lines:
+            return any(_counted_pictures(line) > 1 for line in lines)
+
 
 def read_run(run: str | Path) -> Recorded:
     """Read a run's directory.
@@ -80,6 +88,16 @@ def check_finished(run: RunDirectory, key: str = "run") -> None:
         f"{key}={run.path}: there is neither adapter/ nor model/ in it, the run did not finish; "
         f"{advice}"
     )
+
+
+def _counted_pictures(line: str) -> int:
+    """How many pictures a row names; 0 for what is no row."""
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError:
+        return 0
+    pictures = row.get("picture") if isinstance(row, dict) else None
+    return len(pictures) if isinstance(pictures, list) else 0
 
 
 def read_task(task: str) -> Task:
