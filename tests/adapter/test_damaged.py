@@ -97,7 +97,10 @@ def test_a_configuration_that_holds_no_settings(base, folder, content):
         *[("bias", value) for value in ("some", None, 5)],
         *[("init_lora_weights", value) for value in (5, ["pissa"])],
         ("modules_to_save", 5),
-        *[("target_modules", value) for value in (5, [5], ["qkv_proj", "lm_head"], "lm_head")],
+        *[
+            ("target_modules", value)
+            for value in (5, [5], ["qkv_proj", "embed_tokens"], "embed_tokens")
+        ],
         ("lora_dropout", "much"),
     ],
 )

@@ -153,7 +153,7 @@ def test_pissa_on_a_bf16_base_keeps_the_base_that_was_trained_on(phi3v, tmp_path
 
 def test_what_float32_cannot_tell_is_measured_in_float64(phi3v, tmp_path):
     # At so many times the start, base and adapter nearly cancel each other.
-    words = ["adapter.r=4", "adapter.alpha=128", "adapter.init=olora", "adapter.use_rslora=true"]
+    words = ["adapter.r=4", "adapter.alpha=64", "adapter.init=olora", "adapter.use_rslora=true"]
     run = make_run(tmp_path / "run", *words)
     for kind in ("--merge", "--adapter"):
         ended = phi3v("export", run, kind, tmp_path / kind.lstrip("-"))
@@ -162,7 +162,7 @@ def test_what_float32_cannot_tell_is_measured_in_float64(phi3v, tmp_path):
         assert float(first.split("float32: logits differ by at most ")[1].split()[0]) > 1e-4
         told = second.split(", float64: ")[1]
         exact = told.startswith("the same logits at all")
-        assert exact or float(told.split("at most ")[1].split()[0]) < 5e-5
+        assert exact or float(told.split("at most ")[1].split()[0]) < 1e-4
 
 
 def test_another_type_can_be_chosen(phi3v, lora_run, tmp_path):

@@ -23,8 +23,11 @@ def started(cache: Path, folder: Path, *words: str) -> AbstractContextManager[An
 
 @pytest.mark.parametrize(
     ("sent", "status", "workers"),
-    [(signal.SIGINT, 130, 0), (signal.SIGTERM, 143, 0), (signal.SIGTERM, 143, 1)],
-    ids=["ctrl-c", "sigterm", "sigterm with workers"],
+    [
+        pytest.param(signal.SIGINT, 130, 0, id="ctrl-c"),
+        pytest.param(signal.SIGTERM, 143, 0, id="sigterm", marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, 143, 1, id="sigterm with workers", marks=pytest.mark.slow),
+    ],
 )
 def test_an_interrupted_training_says_so_and_keeps_its_state(
     cache, tmp_path, sent: signal.Signals, status: int, workers: int
@@ -44,6 +47,7 @@ def test_an_interrupted_training_says_so_and_keeps_its_state(
         os.killpg(process.pid, 0)
 
 
+@pytest.mark.slow
 def test_an_interrupted_sweep_lets_its_job_save_first(cache, tmp_path) -> None:
     with started(cache, tmp_path, "-m", "seed=1,2") as process:
         read_until(process, "validation after")

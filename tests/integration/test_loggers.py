@@ -55,6 +55,7 @@ def test_a_run_that_diverged_has_its_reason_at_wandb_and_no_objective(
     assert "objective" not in run["summary"]
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_is_the_same_run_for_wandb(program, small_words, tmp_path: Path) -> None:
     words = ("train.py", *small_words, "trainer.max_epochs=2", "logger=wandb")
     with LoopbackServer(tmp_path / "server") as server:

@@ -107,6 +107,7 @@ def test_a_bug_keeps_its_traceback_on_the_screen_and_in_the_log(
     assert Outcome.read(folder) == Outcome("failed", None, "RuntimeError: a bug")
 
 
+@pytest.mark.slow
 def test_jobs_of_a_sweep_are_fresh_processes_with_their_own_values(
     start: Start, tmp_path: Path
 ) -> None:

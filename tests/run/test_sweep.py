@@ -277,6 +277,7 @@ def test_a_wrong_value_in_the_file_of_a_sweep_is_refused(start: Start, home: Pat
     assert "did you mean 'optimizer.lr'" in done.stderr
 
 
+@pytest.mark.slow
 def test_two_programs_do_not_work_on_one_sweep(start: Start, here: Path) -> None:
     (here / "mine").mkdir()
     with only_program_on(here / "mine"):
@@ -286,6 +287,7 @@ def test_two_programs_do_not_work_on_one_sweep(start: Start, here: Path) -> None
     assert not (here / "mine" / "0").exists()
 
 
+@pytest.mark.slow
 def test_fail_fast_ends_the_sweep_with_the_first_job_that_fails(start: Start, here: Path) -> None:
     done = start("-m", "adapter.r=4,13,8", "fail_fast=true")
     assert done.returncode == 1
@@ -380,6 +382,7 @@ def test_a_search_goes_on_where_it_stopped(start: Start, here: Path, tmp_path: P
     assert f"going on with this sweep: {sum(j['status'] == 'ok' for j in before)}" in again.stdout
 
 
+@pytest.mark.slow
 def test_a_search_of_which_nothing_comes_says_so(start: Start) -> None:
     words = ("~hydra.sweeper.params.experiment", "adapter.r=13", "hydra.sweeper.n_trials=2")
     done = start("-m", "sweep=optuna", *words)

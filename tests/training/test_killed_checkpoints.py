@@ -12,6 +12,8 @@ from left_behind import steps_in
 from small_training import train, train_until_full, train_until_killed_in_a_checkpoint
 from warm_start import FORKS
 
+pytestmark = pytest.mark.slow
+
 
 def run(target, *arguments) -> int | None:
     process = FORKS.Process(target=target, args=arguments)
@@ -58,7 +60,6 @@ def test_a_training_that_is_killed_within_a_checkpoint_goes_on_from_the_one_befo
     assert not list(tmp_path.glob("*.part"))
 
 
-@pytest.mark.slow
 def test_a_training_that_is_killed_at_any_moment_ends_with_the_same_weights(whole, tmp_path):
     """Saved after every step, so that several of the moments lie within a checkpoint."""
     seconds, weights = whole

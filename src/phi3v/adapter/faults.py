@@ -7,7 +7,6 @@ import math
 
 from peft import LoraConfig
 
-_OUTSIDE = ("embed_tokens", "lm_head")
 _BIASES = ("none", "all", "lora_only")
 
 
@@ -21,10 +20,10 @@ def first_fault(config: LoraConfig) -> str | None:
         return f"its lora_dropout is {config.lora_dropout!r}, which has to be a number"
     if not _are_targets(config.target_modules):
         return f"its target_modules is {config.target_modules!r}, which must be names or a pattern"
-    if named := _outside_the_blocks(config.target_modules):
+    if _names_embeddings(config.target_modules):
         return (
-            f"its target_modules name {', '.join(named)}: adapters on the embeddings of tokens or "
-            "on the last layer are not read here; train it without them"
+            f"its target_modules are {config.target_modules!r}: an adapter on the embeddings of "
+            "tokens is not read here; train it without"
         )
     if config.bias not in _BIASES:
         return f"its bias is {config.bias!r}, which has to be one of {', '.join(_BIASES)}"
@@ -41,10 +40,10 @@ def _are_targets(value: object) -> bool:
     return isinstance(value, str | None)
 
 
-def _outside_the_blocks(targets: object) -> list[str]:
-    """Targets that PEFT would put an adapter on, together with a copy of what lies below it."""
-    names = sorted(targets) if isinstance(targets, list | set) else [targets]
-    return [str(name) for name in names if str(name).split(".")[-1] in _OUTSIDE]
+def _names_embeddings(targets: object) -> bool:
+    """Whether PEFT would put an adapter on what is no linear module."""
+    names = targets if isinstance(targets, list | set) else [targets]
+    return any(str(name).split(".")[-1] == "embed_tokens" for name in names)
 
 
 def _is_number(value: object, kinds: tuple[type, ...]) -> bool:
