@@ -97,6 +97,27 @@ def test_a_row_with_other_than_the_headers_cells_is_a_failure_too(table, tmp_pat
     assert bad["reason"].startswith("7 cells where the header has 6")
 
 
+def test_addresses_with_blanks_and_letters_beyond_ascii_are_asked_for_encoded(
+    table, server, tmp_path
+):
+    path = table(("1", "Größe 1"), ("2", "a%20b?c=d&e"))
+
+    report = fetch_pictures(path, tmp_path / "out", retries=0)
+
+    assert (report.fetched, report.failed) == (2, 0)
+    assert sorted(server.asked) == ["/Gr%C3%B6%C3%9Fe%201", "/a%20b?c=d&e"]
+
+
+def test_the_delimiter_of_the_table_can_be_given(table, tmp_path):
+    path = table(("1", "a"))
+    path.write_text(path.read_text().replace(",", ";"))
+
+    report = fetch_pictures(path, tmp_path / "out", delimiter=";")
+
+    assert (report.fetched, report.failed) == (1, 0)
+    assert read(report.table)[0]["product_code"] == "1"
+
+
 def test_the_table_can_be_trained_on(table, tmp_path, task):
     report = fetch_pictures(table(("1", "a"), ("2", "alpha")), tmp_path / "out")
 
