@@ -162,7 +162,7 @@ def test_what_float32_cannot_tell_is_measured_in_float64(phi3v, tmp_path):
         assert float(first.split("float32: logits differ by at most ")[1].split()[0]) > 1e-4
         told = second.split(", float64: ")[1]
         exact = told.startswith("the same logits at all")
-        assert exact or float(told.split("at most ")[1].split()[0]) < 1e-4
+        assert exact or float(told.split("at most ")[1].split()[0]) < 5e-5
 
 
 def test_another_type_can_be_chosen(phi3v, lora_run, tmp_path):

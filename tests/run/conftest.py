@@ -1,5 +1,6 @@
 """Starts a program whose training is a few lines long, with the real configuration."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -60,6 +61,17 @@ def train(cfg):
 """
 Finished = subprocess.CompletedProcess[str]
 Start = Callable[..., Finished]
+
+
+def jobs_of(sweep: Path) -> list[dict]:
+    """The jobs of a sweep, as its directory has them."""
+    return json.loads((sweep / "sweep.json").read_text())["jobs"]
+
+
+def only_sweep(here: Path) -> Path:
+    """The directory of the one sweep that was begun from here."""
+    [found] = here.glob("runs/*/*_sweep")
+    return found
 
 
 @pytest.fixture
