@@ -3,7 +3,12 @@
 import pytest
 
 from phi3v.config.front_door import _join_others, read_arguments
-from phi3v.config.launchers import launched_job, launched_processes, launched_rank
+from phi3v.config.launchers import (
+    launched_job,
+    launched_processes,
+    launched_rank,
+    process_name,
+)
 from phi3v.errors import UserError
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "abc", "RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}
@@ -31,6 +36,21 @@ def test_what_launchers_tell(environment, told):
     assert launched_job(environment) == job
     assert launched_rank(environment) == rank
     assert launched_processes(environment) == processes
+
+
+@pytest.mark.parametrize(
+    ("environment", "name"),
+    [
+        ({}, "0"),
+        ({"LOCAL_RANK": "1", "NODE_RANK": "0"}, "1"),
+        ({"LOCAL_RANK": "1", "NODE_RANK": "2"}, "2.1"),
+        ({**TORCHRUN, "RANK": "3"}, "3"),
+        (SRUN, "2"),
+        ({**SRUN, "SLURM_JOB_NAME": "bash", "LOCAL_RANK": "1"}, "1"),
+    ],
+)
+def test_each_process_has_a_name_of_its_own(environment, name):
+    assert process_name(environment) == name
 
 
 def test_torchrun_without_a_name_is_told_what_to_give():

@@ -70,6 +70,19 @@ def is_first_process(environment: Mapping[str, str] = os.environ) -> bool:
     return {environment.get("LOCAL_RANK", "0"), environment.get("NODE_RANK", "0")} == {"0"}
 
 
+def process_name(environment: Mapping[str, str] = os.environ) -> str:
+    """This process's rank among all of its run, as far as its environment tells.
+
+    What Lightning starts knows its node and its place there; beyond the first node it is both.
+    """
+    if "RANK" in environment:
+        return environment["RANK"]
+    if _by_srun(environment):
+        return environment["SLURM_PROCID"]
+    node, local = environment.get("NODE_RANK", "0"), environment.get("LOCAL_RANK", "0")
+    return local if node == "0" else f"{node}.{local}"
+
+
 def _by_srun(environment: Mapping[str, str]) -> bool:
     needed = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_PROCID")
     interactive = environment.get("SLURM_JOB_NAME") in _INTERACTIVE

@@ -13,6 +13,7 @@ import logging
 import pkgutil
 import signal
 import sys
+import time
 import traceback
 from pathlib import Path
 
@@ -21,11 +22,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from phi3v.config.front_door import refuse
-from phi3v.config.launchers import agent_run, is_first_process
+from phi3v.config.launchers import agent_run, is_first_process, process_name
 from phi3v.errors import PrunedError, UserError
 from phi3v.run.lock import only_program_on
 from phi3v.run.obstacle import obstacle
 from phi3v.run.outcome import GOOD, Outcome, signal_behind
+from phi3v.run.rank_outcomes import first_cause, is_consequence, tell
 from phi3v.run.sweep.job import run_job
 
 log = logging.getLogger(__name__)
@@ -60,7 +62,7 @@ def start(cfg: DictConfig, program: str) -> float | None:
 
 
 def _here(cfg: DictConfig, program: str, folder: Path, goes_on: bool) -> float | None:
-    first = is_first_process()
+    first, begun = is_first_process(), time.time()
     problem = obstacle(cfg, folder, goes_on) if first or goes_on else None
     if problem:
         raise UserError(problem)
@@ -76,17 +78,18 @@ def _here(cfg: DictConfig, program: str, folder: Path, goes_on: bool) -> float |
             print(f"run: {folder}")
         return error.objective
     except UserError as error:
-        _end(folder, Outcome.of_error(error), log_text=f"error: {error}")
+        _end(folder, _told(folder, error, begun), log_text=f"error: {error}")
         refuse(error)
     except (KeyboardInterrupt, SystemExit) as error:
-        outcome = Outcome.of_error(error)
+        outcome = _told(folder, error, begun)
         _end(folder, outcome)
         if is_first_process():
-            print(f"\ninterrupted{_way_on(cfg, folder)}", file=sys.stderr)
+            what = "interrupted" if outcome.status == "interrupted" else f"error: {outcome.reason}"
+            print(f"\n{what}{_way_on(cfg, folder)}", file=sys.stderr)
             print(f"run: {folder}")
         raise SystemExit(128 + (signal_behind(error) or signal.SIGINT)) from None
     except BaseException as error:
-        outcome = Outcome.of_error(error)
+        outcome = _told(folder, error, begun)
         _end(folder, outcome, log_text=traceback.format_exc())
         if outcome.status == "out_of_memory" and agent_run():
             # W&B has it as failed; three such ends in a row would end the agent.
@@ -95,6 +98,19 @@ def _here(cfg: DictConfig, program: str, folder: Path, goes_on: bool) -> float |
         raise
     _end(folder, Outcome.of_objective(objective))
     return objective
+
+
+def _told(folder: Path, error: BaseException, begun: float) -> Outcome:
+    """What this run ended of; each process that failed by itself has written that down."""
+    outcome = Outcome.of_error(error)
+    if not is_first_process():
+        try:
+            tell(folder, process_name(), outcome, error)
+        except UserError as disk:
+            print(f"error: {disk}", file=sys.stderr)
+    elif is_consequence(error):
+        return first_cause(folder, begun) or outcome
+    return outcome
 
 
 def _say_errors_alone() -> None:

@@ -102,19 +102,19 @@ class Outcome:
             peak_memory_gib=round(_peak_memory() / GIB, 2),
         )
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Path, file: str = FILE) -> None:
         """Write it in one go, so that nobody ever reads a half of it.
 
         Raises:
             UserError: When it cannot be written, as on a full disk.
         """
-        write_whole(folder / FILE, json.dumps(asdict(self), indent=2) + "\n")
+        write_whole(folder / file, json.dumps(asdict(self), indent=2) + "\n")
 
     @classmethod
-    def read(cls, folder: Path) -> "Outcome | None":
+    def read(cls, folder: Path, file: str = FILE) -> "Outcome | None":
         """The outcome in a run directory; None when the job did not get that far."""
-        file = folder / FILE
-        return cls(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+        path = folder / file
+        return cls(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
 
 
 def begin() -> None:

@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -16,6 +17,7 @@ from phi3v.errors import UserError
 from phi3v.run.lock import only_program_on
 from phi3v.run.obstacle import obstacle
 from phi3v.run.outcome import GOOD, SETTLED, Outcome, out_of_memory_kills
+from phi3v.run.rank_outcomes import first_cause
 from phi3v.run.sweep.callback import finish
 from phi3v.run.sweep.directory import SweepDirectory
 from phi3v.run.sweep.nursery import PRELOAD, ForkedJob, can_fork
@@ -102,6 +104,7 @@ def _elsewhere(cfg: DictConfig, folder: Path, goes_on: bool, at_once: int, progr
     argv = json.loads(os.environ[COMMAND])
     command = job_command(argv, hydra.overrides.task, hydra.overrides.hydra, folder, goes_on)
     environment = clean_environment(os.environ)
+    begun = time.time()
     killed_before = out_of_memory_kills()
     # Hydra has opened the log file of the job already and its process goes on writing there.
     if at_once > 1:
@@ -119,6 +122,9 @@ def _elsewhere(cfg: DictConfig, folder: Path, goes_on: bool, at_once: int, progr
         status = wait_for(subprocess.Popen(command, env=environment))
     outcome = Outcome.read(folder)
     if outcome is None or (status != 0 and outcome.status == "ok"):
-        outcome = Outcome.of_status(status, out_of_memory_kills() > killed_before)
+        # Lightning kills the first process when another one has failed and it does not notice.
+        outcome = first_cause(folder, begun) or Outcome.of_status(
+            status, out_of_memory_kills() > killed_before
+        )
         outcome.write(folder)
     return outcome
