@@ -95,6 +95,18 @@ def test_an_outcome_that_cannot_be_written_is_one_line_and_hides_no_other(
     assert Outcome.read(only("here/runs/default/*", tmp_path)) is None
 
 
+def test_a_log_that_cannot_be_written_is_one_line_and_hides_no_error(
+    start: Start, here: Path
+) -> None:
+    (here / "mine").mkdir()
+    (here / "mine" / "train.log").symlink_to("/dev/full")
+    done = start("adapter.r=13", "hydra.run.dir=mine")
+    assert done.returncode == 2
+    line, *others = done.stderr.splitlines()
+    assert line.endswith("train.log: messages are missing there (No space left on device)")
+    assert others == ["error: thirteen is bad luck"]
+
+
 def test_a_bug_keeps_its_traceback_on_the_screen_and_in_the_log(
     start: Start, tmp_path: Path
 ) -> None:
