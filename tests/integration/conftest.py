@@ -6,14 +6,16 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from started import to_its_end
-from warm_start import warm_start
+from warm_start import SPARES, WarmProgram, warm_running, warm_start
 
 ROOT = Path(__file__).parents[2]
 MINUTES = 8
@@ -75,15 +77,35 @@ def running(
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def read_until(process: subprocess.Popen[str], beginning: str) -> None:
+def warm(
+    *words: str,
+    cwd: Path,
+    env: Mapping[str, str] | None = None,
+    spares: tuple[int, ...] = SPARES,
+) -> AbstractContextManager[WarmProgram]:
+    """The same without the time that imports take, for what is not about how a program starts."""
+    script, *others = words
+    return warm_running(Path(script), others, cwd, {**inherited(), **(env or {})}, spares)
+
+
+def read_until(process: subprocess.Popen[str] | WarmProgram, beginning: str) -> None:
     """Waits for a line of the program's output."""
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith(beginning):
             return
-    raise AssertionError(
-        f"it ended before {beginning!r}: {process.stderr and process.stderr.read()}"
-    )
+    raise AssertionError(f"it ended before {beginning!r}: {process.communicate(timeout=10)[1]}")
+
+
+def assert_nobody_left(session: int) -> None:
+    """All processes of a program have ended, or do so in a moment."""
+    for _ in range(100):
+        try:
+            os.killpg(session, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    raise AssertionError("a process of the program is left")
 
 
 @pytest.fixture(scope="session")

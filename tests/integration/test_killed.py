@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from warm_start import warm_start
 
-from .conftest import ROOT, SMALL, inherited, read_until, running
+from .conftest import ROOT, SMALL, inherited, read_until, warm
 from .test_ranks import FSDP
 from .test_resume import WEIGHTS
 
@@ -77,7 +77,7 @@ def test_two_processes_that_share_the_model_end_with_the_same_bytes(
     whole = program("train.py", *recipe)
     assert whole.status == 0, whole.err[-3000:]
     words = (str(ROOT / "train.py"), *recipe, "hydra.run.dir=killed", "resume=true")
-    with running(*words, cwd=tmp_path, env={"PHI3V_CACHE": str(cache)}) as process:
+    with warm(*words, cwd=tmp_path, env={"PHI3V_CACHE": str(cache)}) as process:
         read_until(process, "step ")
         time.sleep(random.Random(12).uniform(0, 1))
         os.killpg(process.pid, signal.SIGKILL)

@@ -34,7 +34,7 @@ def env(cache):
 @pytest.fixture(scope="module")
 def whole(program):
     """The same training, started by Lightning and never interrupted."""
-    done = program("train.py", *WORDS, fresh=True)
+    done = program("train.py", *WORDS)
     assert done.status == 0, done.err[-3000:]
     return done.run
 
@@ -44,27 +44,20 @@ def assert_same(run, whole) -> None:
     assert (run / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
 
 
-def test_torchrun_makes_one_run(env, tmp_path) -> None:
-    done = start(*TORCHRUN, str(ROOT / "train.py"), *WORDS, cwd=tmp_path, env=env)
-    assert done.status == 0, done.err[-3000:]
-    run = tmp_path / done.run
-    assert run.name.startswith("torchrun-")
-    assert [one.name for one in run.parent.iterdir()] == [run.name]
-    assert len(losses(run)) == 6
-    assert done.out.count("data: drawn catalogue") == 1
-
-
 def test_torchrun_goes_on_with_an_unfinished_run_when_that_is_asked(env, tmp_path, whole) -> None:
     words = (*TORCHRUN, str(ROOT / "train.py"), *WORDS)
     with running(*words, cwd=tmp_path, env=env) as process:
         read_until(process, "step 1/")
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=120)
-    (begun,) = (tmp_path / "runs" / "lora_r16").iterdir()
+    (begun,) = (tmp_path / "runs" / "lora_r16").iterdir()  # one for both
+    assert begun.name.startswith("torchrun-")
     again = start(*words, "resume=true", cwd=tmp_path, env=env)
     assert again.status == 0, again.err[-3000:]
     assert "going on after step" in again.out
+    assert again.out.count("data: drawn catalogue") == 1
     assert tmp_path / again.run == begun
+    assert len(losses(begun)) == 6
     assert_same(begun, whole)
 
 

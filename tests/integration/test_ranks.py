@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from .conftest import ROOT, Finished, read_until, running
+from .conftest import ROOT, Finished, read_until, warm
 
 pytestmark = pytest.mark.slow
 
@@ -63,7 +63,7 @@ def begun(cache, tmp_path_factory):
     def begin(place: str) -> Path:
         folder = tmp_path_factory.mktemp("begun")
         words = (str(ROOT / "train.py"), *WORDS, *PLACES[place], "hydra.run.dir=begun")
-        with running(*words, cwd=folder, env={"PHI3V_CACHE": str(cache)}) as process:
+        with warm(*words, cwd=folder, env={"PHI3V_CACHE": str(cache)}) as process:
             read_until(process, "step 1/")
             process.send_signal(signal.SIGTERM)
             _, err = process.communicate(timeout=120)
@@ -113,7 +113,7 @@ def assert_same_scores(done: Finished, alone: Finished) -> None:
 
 @pytest.mark.parametrize("words", [DDP, FSDP], ids=["ddp", "fsdp"])
 def test_a_run_is_evaluated_on_several_processes(alone, program, words) -> None:
-    done = program("eval.py", f"run={alone.run}", *words, fresh=True)
+    done = program("eval.py", f"run={alone.run}", *words)
     assert done.status == 0, done.err[-3000:]
     assert "the run's test figures, exactly" in done.out
     assert [one.name for one in done.run.parent.iterdir()].count(done.run.name) == 1
@@ -157,6 +157,6 @@ def test_a_whole_model_is_trained_divided_and_kept_whole(program) -> None:
 
 
 def test_an_error_that_all_ranks_meet_ends_all_of_them(program) -> None:
-    done = program("train.py", *WORDS, *DDP, "data.max_length=50", fresh=True)
+    done = program("train.py", *WORDS, *DDP, "data.max_length=50")
     assert done.status == 2
     assert "error: " in done.err

@@ -4,13 +4,12 @@ import json
 import os
 import shutil
 import signal
-import time
 from pathlib import Path
 
 import pytest
 import yaml
 
-from .conftest import ROOT, SMALL, read_until, running
+from .conftest import ROOT, SMALL, assert_nobody_left, read_until, warm
 
 pytestmark = pytest.mark.slow
 
@@ -19,6 +18,7 @@ DDP = (
     "trainer.strategy=ddp",
     "trainer.devices=2",
 )
+JOBS = (3, 1)  # with a second rank each
 # Seeds that make a job ill, so that what happens to it can be told from what happens to others.
 FAULTS = """
 import os, signal
@@ -71,20 +71,10 @@ def env(cache) -> dict[str, str]:
 
 def sweep(home: Path, env: dict[str, str], *words: str) -> tuple[int, str, str]:
     """Runs a sweep to its end; nothing of it is left behind then."""
-    with running(str(home / "train.py"), "-m", *words, cwd=home, env=env) as process:
+    with warm(str(home / "train.py"), "-m", *words, cwd=home, env=env, spares=JOBS) as process:
         out, err = process.communicate(timeout=400)
         assert_nobody_left(process.pid)
     return process.returncode, out, err
-
-
-def assert_nobody_left(session: int) -> None:
-    for _ in range(100):
-        try:
-            os.killpg(session, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.1)
-    raise AssertionError("a process of the sweep is left")
 
 
 def jobs_in(folder: Path) -> list[dict]:
@@ -109,7 +99,10 @@ def test_a_job_that_is_ill_on_one_rank_and_one_that_is_killed(home, env) -> None
     assert "rank one is ill" in err
     jobs = jobs_in(home / "all")
     assert [job["status"] for job in jobs] == ["failed", "interrupted"]
-    assert jobs[1]["reason"] == "ended by SIGKILL"
+    assert [job["reason"] for job in jobs] == [
+        "rank 1: RuntimeError: rank one is ill",
+        "ended by SIGKILL",
+    ]
     seeds = [yaml.safe_load((home / "all" / job / "config.yaml").read_text())["seed"]
              for job in "01"]  # fmt: skip
     assert seeds == [13, 14]
@@ -121,7 +114,7 @@ def test_a_job_that_is_ill_on_one_rank_and_one_that_is_killed(home, env) -> None
 
 def test_ctrl_c_lets_the_job_save_and_the_sweep_goes_on(home, env) -> None:
     words = (*DDP, "seed=7,8", "trainer.max_epochs=2", "sweep_dir=all")
-    with running(str(home / "train.py"), "-m", *words, cwd=home, env=env) as process:
+    with warm(str(home / "train.py"), "-m", *words, cwd=home, env=env, spares=JOBS) as process:
         read_until(process, "validation after")
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         err = process.communicate(timeout=90)[1]

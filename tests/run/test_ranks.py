@@ -1,6 +1,7 @@
 """Several processes answer what one answers, share the work, keep their parts, and end together."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from safetensors.torch import load_file
 from small_model import make_checkpoint
-from started import to_its_end
+from warm_start import warm_start
 
 from phi3v.run.ranks import ending_together, gathered, shares
 
@@ -75,6 +76,10 @@ def checkpoint(tmp_path_factory):
     return make_checkpoint(tmp_path_factory.mktemp("checkpoint"))
 
 
+def to_its_end(cwd, *words):
+    return warm_start(SCRIPT, [str(word) for word in words], cwd, os.environ, timeout=180)
+
+
 @pytest.fixture(scope="module")
 def score(checkpoint, tmp_path_factory):
     """Runs the script to its end, at most once for the same words; what it told, and its folder."""
@@ -83,7 +88,7 @@ def score(checkpoint, tmp_path_factory):
     def run(*words):
         if words not in done:
             result = tmp_path_factory.mktemp("result") / "told.json"
-            status, _, err = to_its_end(SCRIPT, checkpoint, result, *words)
+            status, _, err = to_its_end(result.parent, checkpoint, result, *words)
             assert status == 0, err[-3000:]
             done[words] = json.loads(result.read_text()), result.with_suffix("")
         return done[words]
@@ -140,7 +145,7 @@ def test_a_whole_model_is_saved_whole(score):
 @pytest.mark.parametrize(("strategy", "rank"), [("ddp", 0), ("ddp", 1), ("fsdp", 0), ("fsdp", 1)])
 def test_an_error_of_one_process_ends_all_of_them_and_is_told(checkpoint, tmp_path, strategy, rank):
     told = tmp_path / "told.json"
-    status, _, err = to_its_end(SCRIPT, checkpoint, told, strategy, "2", f"error:{rank}")
+    status, _, err = to_its_end(tmp_path, checkpoint, told, strategy, "2", f"error:{rank}")
     assert status != 0
     assert f"ArithmeticError: failed on rank {rank}" in err
     failed = float(re.search(r"failing at ([\d.]+)", err).group(1))

@@ -1,6 +1,7 @@
 """Two processes train what one trains, also where some of their rows have no picture."""
 
 import json
+import os
 import re
 import time
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from small_model import make_checkpoint
-from started import to_its_end
+from warm_start import warm_start
 
 pytestmark = pytest.mark.slow
 
@@ -20,6 +21,10 @@ def checkpoint(tmp_path_factory):
     return make_checkpoint(tmp_path_factory.mktemp("checkpoint"))
 
 
+def to_its_end(cwd, *words):
+    return warm_start(SCRIPT, [str(word) for word in words], cwd, os.environ, timeout=180)
+
+
 @pytest.fixture(scope="module")
 def train(checkpoint, tmp_path_factory):
     """Runs the script to its end, at most once for the same words; all of its processes end."""
@@ -28,7 +33,7 @@ def train(checkpoint, tmp_path_factory):
     def run(*words):
         if words not in done:
             result = tmp_path_factory.mktemp("result") / "told.json"
-            status, _, err = to_its_end(SCRIPT, checkpoint, result, *words)
+            status, _, err = to_its_end(result.parent, checkpoint, result, *words)
             assert status == 0, err[-3000:]
             done[words] = json.loads(result.read_text()), torch.load(result.with_suffix(".pt"))
         return done[words]
@@ -84,29 +89,9 @@ def test_each_process_keeps_half_of_a_divided_model(train):
 @pytest.mark.parametrize(("strategy", "rank"), [("ddp", 1), ("fsdp", 0)])
 def test_an_error_on_one_rank_ends_all_of_them_and_is_told(checkpoint, tmp_path, strategy, rank):
     told = tmp_path / "told.json"
-    status, _, err = to_its_end(SCRIPT, checkpoint, told, strategy, "2", "1", f"error:{rank}")
+    status, _, err = to_its_end(tmp_path, checkpoint, told, strategy, "2", "1", f"error:{rank}")
     assert status != 0
     assert f"[rank{rank}]: ArithmeticError: failed on rank {rank}" in err
     failed = float(re.search(r"failing at ([\d.]+)", err).group(1))
     assert time.time() - failed < 30
     assert not told.exists()
-
-
-def test_each_rank_says_that_one_of_them_holds_up_the_rest(checkpoint, tmp_path):
-    told = tmp_path / "told.json"
-    status, _, err = to_its_end(SCRIPT, checkpoint, told, "ddp", "2", "1", "sleep:1")
-    assert status == 0, err[-3000:]
-    waits = r"nothing done for \d+ s, after step 1, before the next batch"
-    assert re.search(rf"rank 0: {waits} \(\w+, .+distributed_c10d.py:\d+\)", err)
-    assert re.search(rf"rank 1: {waits} \(on_train_batch_end, .+mixed_training.py:\d+\)", err)
-
-
-def test_ranks_that_are_not_the_same_training_all_say_so_and_end(checkpoint, tmp_path):
-    told = tmp_path / "told.json"
-    status, _, err = to_its_end(SCRIPT, checkpoint, told, "ddp", "2", "1", "differ")
-    assert status != 0
-    for rank in (0, 1):
-        assert re.search(
-            rf"\[rank{rank}\]: .*UserError: the ranks are not the same training: optimizer.lr is "
-            r"'0' on rank 0 and '1' on rank 1", err,
-        )  # fmt: skip
