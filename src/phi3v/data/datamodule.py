@@ -11,7 +11,6 @@
 
 import logging
 import math
-import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,6 +28,7 @@ from phi3v.data.encoding import Encoded, Lengths
 from phi3v.data.example import Example, Source
 from phi3v.data.refusal import refusal
 from phi3v.data.splits import load_splits, make_splits, seeded_rank
+from phi3v.data.workers import leave_signals_to_the_trainer
 from phi3v.errors import UserError
 from phi3v.model import Phi3VProcessor
 from phi3v.task import Task
@@ -273,15 +273,6 @@ def _check_sizes(*sizes: tuple[int | None, str, int]) -> None:
     for value, name, least in sizes:
         if value is not None and value < least:
             raise UserError(f"data.{name}={value}: must be {least} or more")
-
-
-def leave_signals_to_the_trainer(worker: int) -> None:
-    """Takes a worker out of the group of processes that a terminal sends Ctrl-C to.
-
-    The training process saves what it has and ends its workers by itself. Without them it would
-    fail instead.
-    """
-    os.setpgrp()
 
 
 def _spread(counts: Sequence[int]) -> str:
