@@ -68,6 +68,13 @@ def test_only_the_first_process_writes_hydras_files(monkeypatch):
     assert {"hydra.output_subdir=null", "hydra.job.name=train_rank_1"} <= {*arguments.overrides}
 
 
+def test_what_lightning_starts_has_a_log_named_after_its_rank(monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    arguments = read_arguments(["seed=8", "hydra.job.name=train_ddp_process_1"])
+    _join_others(arguments, "eval")
+    assert arguments.overrides == ["seed=8", "hydra.job.name=eval_rank_1"]
+
+
 def test_several_processes_do_not_sweep(monkeypatch, capsys):
     for name, value in TORCHRUN.items():
         monkeypatch.setenv(name, value)

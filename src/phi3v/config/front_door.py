@@ -21,7 +21,13 @@ from hydra.errors import HydraException
 from phi3v.config import resolvers
 from phi3v.config.composing import check_command_line
 from phi3v.config.help import help_page
-from phi3v.config.launchers import agent_run, launched_job, launched_processes, launched_rank
+from phi3v.config.launchers import (
+    agent_run,
+    launched_job,
+    launched_processes,
+    launched_rank,
+    process_name,
+)
 from phi3v.config.overrides import chosen, read_overrides, without_null
 from phi3v.config.resuming import is_finished, kept_settings, unfinished_run
 from phi3v.config.saving import FILE as CONFIG
@@ -221,8 +227,14 @@ def _join_others(arguments: argparse.Namespace, name: str) -> None:
                 " would be written into it; leave out -m, the agent starts one job after the other"
             )
         )
+    # Lightning gives those that it starts a name for their log.
+    lightnings, ours = "hydra.job.name=train_ddp_process_", f"hydra.job.name={name}_rank_"
+    arguments.overrides = [
+        f"{ours}{process_name()}" if word.startswith(lightnings) else word
+        for word in arguments.overrides
+    ]
     if rank := launched_rank():
-        arguments.overrides += ["hydra.output_subdir=null", f"hydra.job.name={name}_rank_{rank}"]
+        arguments.overrides += ["hydra.output_subdir=null", f"{ours}{rank}"]
 
 
 def _run_dir(folder: str) -> str:
