@@ -5,16 +5,26 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor, nn
 
 from phi3v.errors import UserError
-from phi3v.model.divided import divided_like, whole
+from phi3v.model.divided import divided_like, on_cpu
 
 
-def trained_state(model: nn.Module) -> dict[str, Tensor]:
+def trained_state(model: nn.Module, keeps: bool = True) -> dict[str, Tensor]:
     """Name -> tensor of every parameter that trains, in the model's order.
 
-    They are views, or put together where the model is divided over processes; all of these have to
-    call this then.
+    They are views, or put together on the CPU where the model is divided over processes; all of
+    these have to call this then.
+
+    Args:
+        model: What trains, or a part of it.
+        keeps: Whether this process needs them; else it only takes part in putting them together.
     """
-    return {name: whole(p.detach()) for name, p in model.named_parameters() if p.requires_grad}
+    state = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            tensor = on_cpu(parameter.detach())
+            if keeps:
+                state[name] = tensor
+    return state
 
 
 def load_trained_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:

@@ -15,6 +15,15 @@ def whole(value: Any) -> Any:
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
+def on_cpu(value: Any) -> Any:
+    """A divided tensor put together in the memory of the CPU; all processes have to call this.
+
+    Args:
+        value: What is no divided tensor comes back as it is, and where it is.
+    """
+    return value.full_tensor().cpu() if isinstance(value, DTensor) else value
+
+
 def divided_like(parameter: Tensor, value: Tensor) -> Tensor:
     """A whole tensor divided as a parameter is; as it is where the parameter is whole.
 

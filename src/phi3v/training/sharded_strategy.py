@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from phi3v.adapter import load_trained_state
-from phi3v.model.divided import divided_like, whole
+from phi3v.model.divided import divided_like, on_cpu
 from phi3v.model.slices import WeightFiles
 from phi3v.training.module import FineTuning, weights_in
 from phi3v.training.sharding import bring_buffers, shard
@@ -83,12 +83,17 @@ class ShardedStrategy(ModelParallelStrategy):
         return {}
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        """The optimizer's own state, put together; as without a division."""
+        """The optimizer's own state, put together for the process that writes it.
+
+        One tensor after the other, and on the CPU: all of them are larger than a share of a model.
+        """
         state = optimizer.state_dict()
-        tensors = {
-            number: {name: whole(value) for name, value in values.items()}
-            for number, values in state["state"].items()
-        }
+        tensors: dict[int, dict[str, Any]] = {}
+        for number, values in state["state"].items():
+            for name, value in values.items():
+                together = on_cpu(value)  # all processes have to take part
+                if self.is_global_zero:
+                    tensors.setdefault(number, {})[name] = together
         return {**state, "state": tensors}
 
     def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> Any:

@@ -73,7 +73,7 @@ class StepSums(nn.Module):
         work = self.cost.of(lengths, supervised, *self._looked_at(batch.get("image_sizes")))
         total = StepTotal(0, supervised, len(lengths), sum(lengths), mask.numel(), work / TERA)
         self.sums += self.sums.new_tensor(astuple(total))
-        self.sums[0] += loss.detach()
+        self.sums[0] += loss.detach().to(self.sums.device)  # which stays on an offloaded CPU
 
     def take(self, strategy: Strategy) -> StepTotal:
         """The sums over all ranks; the next step begins at nothing."""
