@@ -87,6 +87,49 @@ def test_a_training_goes_on_from_any_step_as_if_never_stopped(run, tmp_path, ste
     assert all(torch.equal(rest_weights[name], tensor) for name, tensor in weights.items())
 
 
+@pytest.mark.parametrize("step", [2, 3, 4])
+def test_with_other_portions_it_goes_on_from_any_step_too(run, tmp_path, step):
+    checkpoint = tmp_path / "some.ckpt"
+    run("first", stop=SaveAndKill(step, checkpoint))
+    steps, weights = run("whole")
+    rest, rest_weights = run("rest", 3, 2, resume=checkpoint)
+    assert [row[:2] for row in rest] == [row[:2] for row in steps[step:]]
+    for name, tensor in weights.items():
+        torch.testing.assert_close(rest_weights[name], tensor, atol=1e-5, rtol=0)
+
+
+def test_whole_numbers_of_batches_that_would_be_other_steps_are_refused(run, tmp_path):
+    checkpoint = tmp_path / "some.ckpt"
+    run("first", limit_train_batches=2, stop=SaveAndKill(2, checkpoint))
+    steps, weights = run("whole", limit_train_batches=2)
+    rest, rest_weights = run("rest", 3, 2, limit_train_batches=4, resume=checkpoint)
+    assert [row[:2] for row in rest] == [row[:2] for row in steps[2:]]
+    for name, tensor in weights.items():
+        torch.testing.assert_close(rest_weights[name], tensor, atol=1e-5, rtol=0)
+    with pytest.raises(UserError, match="with 2 steps an epoch"):
+        run("other", 3, 2, limit_train_batches=2, resume=checkpoint)
+
+
+class LeftOut(Callback):
+    """Says that steps were left out, or how many the training knows of."""
+
+    def __init__(self, number=None):
+        self.number = number
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if self.number is None:
+            self.number = pl_module.non_finite.skipped
+        pl_module.non_finite.skipped = self.number
+
+
+def test_steps_that_were_left_out_stay_counted(run, tmp_path):
+    checkpoint = tmp_path / "some.ckpt"
+    run("first", stop=SaveAndKill(2, checkpoint), keep=LeftOut(3))
+    seen = LeftOut()
+    run("rest", resume=checkpoint, keep=seen)
+    assert seen.number == 3
+
+
 class Signal(Callback):
     """Sends this process a signal in the middle of a step."""
 

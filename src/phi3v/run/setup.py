@@ -80,7 +80,8 @@ def set_up(cfg: DictConfig, run: RunDirectory, begun: Begun) -> Setup:
     check_lora_plus(cfg, adapter)
     interruption = Interruption()
     callbacks = [instantiate(node) for node in (cfg.callbacks or {}).values()]
-    callbacks += [RankGuard(settings_of(cfg)), interruption]
+    same = {**settings_of(cfg), "the checkpoint's step": begun.step}
+    callbacks += [RankGuard(same), interruption]
     if begun.checkpoint:
         callbacks.append(RecordSettings(cfg, run))
     trainer = make_trainer(cfg, callbacks)
