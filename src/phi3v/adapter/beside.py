@@ -80,7 +80,8 @@ def whole_weights(
     found = {}
     for name, parameter in model.named_parameters():
         separate = name.endswith(SEPARATORS) and MODULES["projector"] in modules
-        if any(f".{module}." in name for module in modules) or (
+        # As PEFT matches: "embed_tokens" means "vision_embed_tokens" too.
+        if any(f"{module}." in name for module in modules) or (
             separate and (separators is None or name in separators)
         ):
             found[name] = parameter

@@ -5,9 +5,11 @@ fill(model, weights, "the weights in ...")
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import (
     LoraConfig,
     PeftConfig,
@@ -24,6 +26,7 @@ from phi3v.adapter.beside import put_whole, whole_weights
 from phi3v.adapter.faults import first_fault
 from phi3v.adapter.state import check_same_tensors
 from phi3v.errors import UserError
+from phi3v.model.parts import published_name
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -124,14 +127,38 @@ def fill(model: PeftModel, weights: dict[str, Tensor], what: str, adapter: str =
         adapter: The name that the adapter has on the model.
 
     Raises:
-        UserError: When one is missing, left over or of another shape; nothing is changed then.
+        UserError: When one is missing, left over or of another shape, or weights of another base
+            stand beside them; nothing is changed then.
     """
     whole = whole_weights(model, weights) if adapter == "default" else {}
-    check_same_tensors({**adapter_tensors(model, adapter), **whole}, weights, what)
+    place = {**adapter_tensors(model, adapter), **whole}
+    weights = _without_base(model, weights, place, what)
+    check_same_tensors(place, weights, what)
     for name, parameter in whole.items():
         put_whole(parameter, weights[name])
     lora = {name: tensor for name, tensor in weights.items() if name not in whole}
     set_peft_model_state_dict(model, lora, adapter_name=adapter)
+
+
+def _without_base(
+    model: PeftModel, weights: dict[str, Tensor], place: Mapping[str, Tensor], what: str
+) -> dict[str, Tensor]:
+    """All but copies of the base's own weights, which PEFT saves with an adapter on lm_head."""
+    own = dict(model.named_parameters())
+    copies = {name: own[name].detach() for name in weights if name in own and name not in place}
+    other = [name for name, one in copies.items() if not _is_copy(weights[name], one)]
+    if other:
+        raise UserError(
+            f"{what} hold {len(other)} of a base beside the adapter ({published_name(other[0])}), "
+            "as PEFT saves with one on lm_head or for more tokens, and this model's are others; "
+            "load the base that it was trained on, or save it there with "
+            "save_embedding_layers=False"
+        )
+    return {name: tensor for name, tensor in weights.items() if name not in copies}
+
+
+def _is_copy(tensor: Tensor, own: Tensor) -> bool:
+    return tensor.shape == own.shape and torch.equal(tensor.to(own), own)
 
 
 def adapter_tensors(model: PeftModel, adapter: str = "default") -> dict[str, Tensor]:
