@@ -91,7 +91,7 @@ OTHER = [
     ({"targets": {"decoder": ["o_proj"]}}, "adapter.targets.decoder=[o_proj]"),
     (
         {"targets": {"decoder": ["layers.1.mlp.down_proj"]}},
-        "adapter.targets.decoder=[model.layers.1.mlp.down_proj]",
+        "adapter.targets.decoder=[layers.1.mlp.down_proj]",
     ),
 ]
 
@@ -102,7 +102,8 @@ def typed(words):
     for key, value in (word.removeprefix("adapter.").split("=") for word in words.split()):
         plain = yaml.safe_load(value)
         if key.startswith("targets."):
-            key, plain = "targets", {key.removeprefix("targets."): plain}
+            plain = {**found.get("targets", {}), key.removeprefix("targets."): plain}
+            key = "targets"
         found[key] = plain
     return found
 
@@ -129,6 +130,63 @@ def test_other_settings_are_refused_with_those_to_type_and_these_will_do(
     assert torch.equal(logits_of(again), logits_of(model))
 
 
+def test_all_that_differs_is_named_at_once_and_will_do_at_once(saved, fresh, logits_of):
+    folder, model = saved(
+        r=3, alpha=5, use_rslora=True, init="pissa", bias="lora_only", whole=["projector"],
+        scope=["decoder", "vision"],
+        targets={"decoder": ["o_proj", "layers.1.mlp.down_proj"], "vision": ["fc1"]},
+    )  # fmt: skip
+    again, said = begin({**PLAIN, "scope": ["vision"]}, folder, fresh)
+    assert again is None
+    keys = {word.split("=")[0].removeprefix("adapter.") for word in said.split()}
+    assert keys == {
+        *("r", "alpha", "use_rslora", "init", "bias", "whole", "scope"),
+        *("targets.decoder", "targets.vision"),
+    }
+    again, said = begin(typed(said), folder, fresh)
+    assert said == ""
+    assert torch.equal(logits_of(again), logits_of(model))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"target_modules": ["qkv_proj", "o_proj"], "layers_to_transform": [1]},
+        {"target_modules": ["qkv_proj", "o_proj"], "exclude_modules": r".*layers\.0\..*"},
+        {"target_modules": r".*layers\.1\..*(qkv_proj|o_proj)"},
+    ],
+)
+def test_modules_that_no_short_name_means_are_named_in_full_at_once(
+    base, fresh, tmp_path, settings
+):
+    config = LoraConfig(task_type="CAUSAL_LM", r=2, lora_alpha=4, **settings)
+    get_peft_model(base, config).save_pretrained(str(tmp_path))
+    _, said = begin(PLAIN, tmp_path, fresh)
+    attention = [f"model.layers.1.self_attn.{name}" for name in ("o_proj", "qkv_proj")]
+    assert sorted(typed(said)["targets"]["decoder"]) == attention
+    assert begin({**PLAIN, **typed(said)}, tmp_path, fresh)[1] == ""
+
+
+def test_all_modules_that_differ_are_named_at_once_where_only_a_model_tells(saved, fresh):
+    targets = {"decoder": ["layers.0.mlp.down_proj"], "vision": ["layers.1.mlp.fc1"]}
+    folder, _ = saved(**PLAIN, scope=["decoder", "vision"], targets=targets)
+    given = {"decoder": ["down_proj"], "vision": ["fc1"]}
+    _, said = begin({**PLAIN, "scope": ["decoder", "vision"], "targets": given}, folder, fresh)
+    assert {key: len(names) for key, names in typed(said)["targets"].items()} == {
+        "decoder": 1,
+        "vision": 1,
+    }
+    assert begin({**PLAIN, **typed(said), "scope": ["decoder", "vision"]}, folder, fresh)[1] == ""
+
+
+def test_one_on_what_nothing_reads_is_told_where_it_can_go(base, fresh, tmp_path):
+    config = LoraConfig(task_type="CAUSAL_LM", r=2, lora_alpha=4, target_modules=["fc1"])
+    get_peft_model(base, config).save_pretrained(str(tmp_path))
+    words = {**PLAIN, "scope": ["vision"], "targets": {"vision": ["fc1"]}}
+    with pytest.raises(UserError, match=r"layers\.2\.mlp\.fc1 too, .*: model\.merge=\[/"):
+        LoraAdapter(**words, init_from=str(tmp_path)).attach(fresh)
+
+
 def test_a_start_that_was_subtracted_is_not_taken_for_another(saved, fresh):
     folder, _ = saved(**PLAIN)
     with pytest.raises(UserError, match=r"give adapter\.init=default$"):
@@ -140,6 +198,14 @@ def test_a_start_that_was_subtracted_is_not_taken_for_another(saved, fresh):
     [
         ({"rank_pattern": {"qkv_proj": 3}}, "rank_pattern.*cannot be trained here"),
         ({"modules_to_save": ["lm_head"]}, r"modules_to_save=\['lm_head'\]"),
+        (
+            {
+                "rank_pattern": {"qkv_proj": 3},
+                "alpha_pattern": {"qkv_proj": 8},
+                "modules_to_save": ["lm_head"],
+            },
+            r"has rank_pattern=.* and alpha_pattern=.* and modules_to_save=\['lm_head'\], which",
+        ),
     ],
 )
 def test_what_only_peft_can_do_is_refused(base, tmp_path, settings, message):

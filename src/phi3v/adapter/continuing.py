@@ -3,7 +3,7 @@
     start_from(model, "runs/lora_r16/2026-01-01_12-00-00-000000")
 
 What an adapter computes is decided by its settings as well: all of these have to be the same, and
-the message says what to type. The folder is read and never written.
+one message says what to type for all that are not. The folder is read and never written.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,14 +14,23 @@ from typing import Any
 from peft import LoraConfig, PeftModel
 
 from phi3v.adapter.beside import MODULES, parts_of_modules, settings_of
-from phi3v.adapter.reading import adapter_folder, changes_start, fill, read_adapter, read_settings
-from phi3v.adapter.scope import resolve_targets, short_name
+from phi3v.adapter.reading import (
+    adapted_modules,
+    adapter_folder,
+    changes_start,
+    fill,
+    modules_with_lora,
+    read_adapter,
+    read_settings,
+    weight_names,
+)
+from phi3v.adapter.scope import ends_with, resolve_targets, short_name
 from phi3v.errors import UserError
-from phi3v.model.parts import PARTS, part_of
+from phi3v.model.parts import PARTS, has_no_gradient, part_of
 
 KEY = "adapter.init_from"
 _STARTS = ("True", "False", "gaussian", "orthogonal", "eva", "olora", "pissa")
-_PREFIX, _LORA = "base_model.model.", ".lora_A.weight"
+_PREFIX = "base_model.model."
 # What an adapter of ours says in other words, and what does not change what it computes.
 _COMPARED = {
     *("r", "lora_alpha", "use_rslora", "use_dora", "bias", "init_lora_weights", "modules_to_save"),
@@ -39,14 +48,25 @@ def check_start(path: str | Path, settings: Mapping[str, Any]) -> None:
 
     Args:
         path: A PEFT folder or a run.
-        settings: r, alpha, use_rslora, use_dora, bias, init and whole.
+        settings: r, alpha, use_rslora, use_dora, bias, init, whole, scope in the order of the
+            model's parts, and targets for each of these.
 
     Raises:
-        UserError: When there is no adapter, or one with other settings, with those to type.
+        UserError: When there is no adapter, or one with other settings, with all those to type.
     """
-    theirs = read_settings(adapter_folder(path, KEY))
+    folder = adapter_folder(path, KEY)
+    theirs = read_settings(folder)
     _refuse_foreign(path, theirs)
-    _refuse_other(path, _other(settings, _as_settings(theirs)))
+    there = adapted_modules(weight_names(folder))
+    other = _other(settings, _as_settings(theirs))
+    parts = _parts(there)
+    if parts and parts != list(settings["scope"]):
+        other["scope"] = parts
+    for part in parts:
+        names = _in_part(there, part)
+        if not _reach(settings["targets"][part], names):
+            other[f"targets.{part}"] = _named(theirs, names)
+    _refuse_other(path, other)
 
 
 def start_from(model: PeftModel, path: str | Path) -> None:
@@ -57,18 +77,20 @@ def start_from(model: PeftModel, path: str | Path) -> None:
         path: A PEFT folder or a run.
 
     Raises:
-        UserError: When the adapter there sits on other modules, or cannot be read.
+        UserError: When the adapter there sits on other modules, with those to type, or on some that
+            are never trained here, or cannot be read.
     """
     folder = adapter_folder(path, KEY)
     theirs, weights = read_adapter(folder)
     _refuse_other(path, _other(_as_settings(settings_of(model)), _as_settings(theirs)))
-    there = [
-        name.removeprefix(_PREFIX).removesuffix(_LORA) for name in weights if name.endswith(_LORA)
-    ]
-    here = [
-        name.removeprefix(_PREFIX) for name, module in model.named_modules()
-        if hasattr(module, "lora_A") and len(module.lora_A)
-    ]  # fmt: skip
+    there = adapted_modules(weights)
+    base: Any = model.get_base_model()
+    if idle := [name for name in there if has_no_gradient(f"{name}.weight", base.config)]:
+        raise UserError(
+            f"{KEY}={path}: that adapter is on {idle[0]} too, which nothing reads and which is not "
+            f"trained here; put a new one on top of it: model.merge=[{path}]"
+        )
+    here = modules_with_lora(model)
     if set(here) != set(there):
         _refuse_other(path, _other_modules(model, here, there))
     fill(model, weights, f"{KEY}: the weights in {folder}")
@@ -98,16 +120,33 @@ def _plain(value: Any) -> Any:
 
 
 def _other_modules(model: PeftModel, here: list[str], there: list[str]) -> dict[str, Any]:
-    """The scope or the targets that would make an adapter sit where the other one does."""
-    parts = [part for part in PARTS if any(part_of(name) == part for name in there)]
-    if parts != [part for part in PARTS if any(part_of(name) == part for name in here)]:
-        return {"scope": parts}
-    other = {}
+    """The scope and the targets that would make an adapter sit where the other one does."""
+    parts = _parts(there)
+    other: dict[str, Any] = {} if parts == _parts(here) else {"scope": parts}
     for part in parts:
         mine, theirs = _in_part(here, part), _in_part(there, part)
-        if set(mine) != set(theirs):
+        if mine and set(mine) != set(theirs):
             other[f"targets.{part}"] = _shortest(model, theirs, part)
     return other
+
+
+def _parts(names: Sequence[str]) -> list[str]:
+    return [part for part in PARTS if any(part_of(name) == part for name in names)]
+
+
+def _reach(targets: Iterable[str], names: Sequence[str]) -> bool:
+    """Whether these modules may be all that the targets mean; only a model knows for sure."""
+    met = [{name for name in names if ends_with(name, target)} for target in targets]
+    return all(met) and set().union(*met) == set(names)
+
+
+def _named(config: LoraConfig, names: Sequence[str]) -> list[str]:
+    """What to call the modules of a part: by the folder's own targets where these mean no more."""
+    targets = config.target_modules
+    left_out = config.exclude_modules or config.layers_to_transform is not None
+    if left_out or not isinstance(targets, list | set):
+        return list(names)
+    return sorted(one for one in targets if any(ends_with(name, one) for name in names))
 
 
 def _in_part(names: Iterable[str], part: str) -> list[str]:
@@ -143,19 +182,15 @@ def _typed(value: Any) -> str:
 def _refuse_foreign(path: str | Path, config: LoraConfig) -> None:
     """Refuse what PEFT can do and an adapter of ours cannot."""
     usual = LoraConfig()
+    free, found = _COMPARED | _FREE, {}
     for key in (field.name for field in fields(config)):
         value = getattr(config, key)
-        if key not in _COMPARED | _FREE and value and value != getattr(usual, key):
-            raise UserError(
-                f"{KEY}={path}: that adapter has {key}={value}, which cannot be trained here"
-            )
+        if key not in free and value and value != getattr(usual, key):
+            found[key] = value
     if strange := set(config.modules_to_save or ()) - set(MODULES.values()):
-        raise UserError(
-            f"{KEY}={path}: that adapter has modules_to_save={sorted(strange)}, which cannot be "
-            "trained here"
-        )
+        found["modules_to_save"] = sorted(strange)
     if not str(config.init_lora_weights).startswith(_STARTS):
-        raise UserError(
-            f"{KEY}={path}: that adapter began with {config.init_lora_weights}, which cannot be "
-            "trained here"
-        )
+        found["init_lora_weights"] = config.init_lora_weights
+    if found:
+        words = " and ".join(f"{key}={value}" for key, value in found.items())
+        raise UserError(f"{KEY}={path}: that adapter has {words}, which cannot be trained here")

@@ -95,10 +95,11 @@ class LoraAdapter:
                 )
         if self.init_from:
             compared = ("r", "alpha", "use_rslora", "use_dora", "bias", "whole")
-            start = self.init if self._subtracts else None
-            check_start(
-                self.init_from, {key: getattr(self, key) for key in compared} | {"init": start}
-            )
+            settings = {key: getattr(self, key) for key in compared}
+            settings["scope"] = check_scope(self.scope)
+            settings["init"] = self.init if self._subtracts else None
+            settings["targets"] = {**DEFAULT_TARGETS, **self.targets}
+            check_start(self.init_from, settings)
 
     @property
     def reads_weights(self) -> bool:

@@ -5,7 +5,7 @@ fill(model, weights, "the weights in ...")
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from peft import (
     get_peft_model_state_dict,
     set_peft_model_state_dict,
 )
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -30,6 +30,7 @@ from phi3v.model.parts import published_name
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
+_PREFIX, _LORA = "base_model.model.", ".lora_A.weight"
 # Starts that are taken out of the base's weights, so that the base is another one afterwards.
 _SUBTRACTED = ("pissa", "olora", "loftq", "corda")
 
@@ -76,6 +77,21 @@ def read_adapter(folder: Path) -> tuple[LoraConfig, dict[str, Tensor]]:
         if not wide.isfinite().all():
             raise UserError(f"{folder}: {name} holds numbers that are not finite")
     return config, weights
+
+
+def weight_names(folder: Path) -> list[str]:
+    """The names of an adapter's tensors, read without these.
+
+    Raises:
+        UserError: When they cannot be read.
+    """
+    if not (folder / WEIGHTS).is_file():
+        raise UserError(f"{folder}: no {WEIGHTS} beside {CONFIG}; pickled weights are not read")
+    try:
+        with safe_open(folder / WEIGHTS, "pt") as file:
+            return list(file.keys())
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{folder / WEIGHTS}: the adapter cannot be read ({error})") from None
 
 
 def read_adapter_config(folder: Path) -> dict[str, Any]:
@@ -168,6 +184,21 @@ def adapter_tensors(model: PeftModel, adapter: str = "default") -> dict[str, Ten
         model, adapter_name=adapter, save_embedding_layers=False
     )
     return state
+
+
+def adapted_modules(names: Iterable[str]) -> list[str]:
+    """The modules that the tensors of an adapter's file are for, by their names in the base."""
+    return [
+        name.removeprefix(_PREFIX).removesuffix(_LORA) for name in names if name.endswith(_LORA)
+    ]
+
+
+def modules_with_lora(model: PeftModel) -> list[str]:
+    """The modules of a model that PEFT has put a LoRA on, by their names in the base."""
+    return [
+        name.removeprefix(_PREFIX) for name, module in model.named_modules()
+        if hasattr(module, "lora_A") and len(module.lora_A)
+    ]  # fmt: skip
 
 
 def one_line(error: Exception) -> str:

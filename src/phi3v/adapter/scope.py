@@ -61,7 +61,7 @@ def resolve_targets(names: Sequence[str], target: str, part: str) -> list[str]:
     Raises:
         UserError: When there is none; the message lists the short names there are.
     """
-    found = [name for name in names if _ends_with(name, target)]
+    found = [name for name in names if ends_with(name, target)]
     if not found:
         there = ", ".join(dict.fromkeys(short_name(name) for name in names))
         raise UserError(f"adapter target '{target}' matches nothing in the {part}; it has: {there}")
@@ -82,7 +82,7 @@ def portable_targets(model: nn.Module, wanted: dict[str, list[str]]) -> list[str
     chosen = {name for names in wanted.values() for name in names}
     written: set[str] = set()
     for target, names in wanted.items():
-        hits = {name for name in everything if _ends_with(name, target)}
+        hits = {name for name in everything if ends_with(name, target)}
         written.update([target] if hits <= chosen else names)
     return sorted(written)
 
@@ -93,5 +93,6 @@ def short_name(name: str) -> str:
     return ".".join(words[-2:]) if words[-1].isdigit() else words[-1]
 
 
-def _ends_with(name: str, target: str) -> bool:
+def ends_with(name: str, target: str) -> bool:
+    """Whether a target means a module: it is its name, or the end of that from a dot on."""
     return name == target or name.endswith(f".{target}")

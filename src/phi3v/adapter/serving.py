@@ -15,12 +15,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from phi3v.adapter.reading import CONFIG, WEIGHTS, read_adapter_config
-from phi3v.errors import UserError
+from phi3v.adapter.reading import CONFIG, WEIGHTS, read_adapter_config, weight_names
 from phi3v.model.parts import part_of
 
 _SERVED = re.compile(
@@ -38,7 +36,7 @@ def reasons_against(folder: Path) -> list[str]:
         UserError: When the folder holds no adapter that can be read.
     """
     config = read_adapter_config(folder)
-    names = _tensor_names(folder)
+    names = weight_names(folder)
     reasons = []
     parts = Counter(part_of(name) for name in names if ".lora_A." in name)
     parts.pop("decoder", None)
@@ -62,11 +60,3 @@ def write_servable(folder: Path, tensors: Mapping[str, Tensor], config: Mapping[
     save_file(dict(tensors), folder / WEIGHTS, metadata={"format": "pt"})
     text = json.dumps(dict(config), indent=2, sort_keys=True) + "\n"
     (folder / CONFIG).write_text(text, encoding="utf-8")
-
-
-def _tensor_names(folder: Path) -> list[str]:
-    try:
-        with safe_open(folder / WEIGHTS, "pt") as file:
-            return list(file.keys())
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{folder / WEIGHTS}: the adapter cannot be read ({error})") from None
