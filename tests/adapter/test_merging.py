@@ -7,6 +7,7 @@ import pytest
 import torch
 from kinds import SETTINGS
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 
 from phi3v.adapter import LoraAdapter, load_adapter, merge_into, save_adapter, trained_state
 from phi3v.adapter.merging import merge
@@ -125,8 +126,15 @@ def test_a_start_out_of_a_merged_base_is_taken_out_of_that_one_alone(
             merge_into(base, second, before=before)
 
 
+def without_numbers(run):
+    """Leaves an adapter as PEFT alone writes it."""
+    file = run / "adapter" / "adapter_model.safetensors"
+    save_file(load_file(file), file, metadata={"format": "pt"})
+
+
 def test_a_record_that_cannot_be_read_is_one_line(base, saved):
     second, _ = saved(base, **SUBTRACTS[0])
+    without_numbers(second)
     (second / "config.yaml").write_text("model: [\n - {")
     with pytest.raises(UserError, match=r"config\.yaml cannot be read") as caught:
         merge_into(base, second)

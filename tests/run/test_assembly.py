@@ -4,6 +4,7 @@ import pytest
 import torch
 from made_run import make_run
 from omegaconf import OmegaConf
+from safetensors.torch import load_file, save_file
 from small_model import CONFIG
 
 from phi3v.adapter import FullFineTuning, LoraAdapter
@@ -89,9 +90,13 @@ def test_an_adapter_that_changed_its_base_goes_on_only_on_that_one(tmp_path):
     cfg.adapter.init_from = str(pissa)
     assert adapter_of(cfg, starts=True).init == "pissa"
     cfg.model.merge = [str(plain)]
-    refusal = r"adapter\.init_from=.*pissa/adapter: its start \(pissa\).*give model\.merge=\[\]"
+    refusal = r"adapter\.init_from=.*pissa/adapter: its start \(pissa\).*tiny model\.merge=\[\], "
     with pytest.raises(UserError, match=refusal):
-        adapter_of(cfg, starts=True)
+        adapter_of(cfg, starts=True).attach(load_base(cfg.model, lambda: iter(())).model)
+    file = pissa / "adapter" / "adapter_model.safetensors"
+    save_file(load_file(file), file, metadata={"format": "pt"})
+    with pytest.raises(UserError, match=refusal):
+        adapter_of(cfg, starts=True)  # the paths alone say so, before anything is loaded
     adapter_of(cfg, starts=False)  # its weights come from a checkpoint
     cfg.adapter.init, cfg.adapter.init_from = "default", str(plain)
     adapter_of(cfg, starts=True)

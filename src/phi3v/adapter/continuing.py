@@ -14,6 +14,7 @@ from typing import Any
 from peft import LoraConfig, PeftModel
 
 from phi3v.adapter.beside import MODULES, parts_of_modules, settings_of
+from phi3v.adapter.order import check_weights
 from phi3v.adapter.reading import (
     adapted_modules,
     adapter_folder,
@@ -78,11 +79,12 @@ def start_from(model: PeftModel, path: str | Path) -> None:
 
     Raises:
         UserError: When the adapter there sits on other modules, with those to type, or on some that
-            are never trained here, or cannot be read.
+            are never trained here, takes its start out of other weights, or cannot be read.
     """
     folder = adapter_folder(path, KEY)
     theirs, weights = read_adapter(folder)
     _refuse_other(path, _other(_as_settings(settings_of(model)), _as_settings(theirs)))
+    check_weights(folder, theirs, model, KEY)
     there = adapted_modules(weights)
     base: Any = model.get_base_model()
     if idle := [name for name in there if has_no_gradient(f"{name}.weight", base.config)]:

@@ -12,7 +12,7 @@ safetensors; the processor's files are the caller's to add).
 import copy
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,6 +22,8 @@ from torch import Tensor, nn
 
 from phi3v.adapter.beside import whole_weights
 from phi3v.adapter.lora import quiet_wrapping, wrap
+from phi3v.adapter.made_on import as_metadata
+from phi3v.adapter.order import check_weights
 from phi3v.adapter.reading import (
     CONFIG,
     WEIGHTS,
@@ -47,6 +49,7 @@ def save_adapter(model: nn.Module, folder: str | Path, writes: bool = True) -> N
     """Write what was trained: a PEFT folder for a LoRA, a model folder otherwise.
 
     A LoRA's tensors are written in the base's type where that loses nothing: see `round_to_base`.
+    One that took its start out of the base says which that was: see `phi3v.adapter.made_on`.
 
     Args:
         model: What was trained. Where it is divided over processes, all of them have to call this.
@@ -72,7 +75,7 @@ def save_adapter(model: nn.Module, folder: str | Path, writes: bool = True) -> N
     tensors = {
         key: without_loss(tensor.detach().contiguous(), dtype) for key, tensor in state.items()
     }
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    save_file(tensors, folder / WEIGHTS, metadata=as_metadata(model))
     config = copy.deepcopy(model.peft_config["default"])
     config.inference_mode = True
     config.save_pretrained(str(folder))
@@ -80,22 +83,28 @@ def save_adapter(model: nn.Module, folder: str | Path, writes: bool = True) -> N
     as_open_as_folder(folder)
 
 
-def load_adapter(model: nn.Module, folder: str | Path) -> nn.Module:
+def load_adapter(
+    model: nn.Module, folder: str | Path, key: str = "", before: Sequence[str] = ()
+) -> nn.Module:
     """Put a saved adapter onto a model and return the model that carries it.
 
     Args:
         model: A bare base, which then gets the adapter that the folder describes (frozen), or a
             model with an adapter of the same settings already attached, which gets its weights.
         folder: What `save_adapter` or PEFT wrote.
+        key: What the folder was given for, for the error.
+        before: What has been merged into the base already, for the error.
 
     Raises:
-        UserError: When the folder holds no adapter, or one that does not fit this model.
+        UserError: When the folder holds no adapter, or one that does not fit this model, or takes
+            its start out of the weights and these are others.
     """
     folder = Path(folder)
     if not (folder / CONFIG).is_file():
         _load_whole(model, folder)
         return model
     config, weights = read_adapter(folder)
+    check_weights(folder, config, model, key, before)
     if isinstance(model, PeftModel):
         _check_same_settings(model.peft_config["default"], config, folder)
     else:

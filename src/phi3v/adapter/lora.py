@@ -20,6 +20,8 @@ from transformers import PreTrainedModel
 
 from phi3v.adapter.beside import check_whole, settings_of, train_whole
 from phi3v.adapter.continuing import check_start, start_from
+from phi3v.adapter.made_on import remember, sample
+from phi3v.adapter.reading import changes_start
 from phi3v.adapter.scope import (
     check_scope,
     linear_names,
@@ -169,10 +171,12 @@ def wrap(model: Phi3VForCausalLM, config: LoraConfig) -> PeftModel:
     Its `modules_to_save` are noted, and left as they are: see `phi3v.adapter.beside`.
     """
     modules, config.modules_to_save = config.modules_to_save, None
+    numbers = sample(model) if changes_start(config) else {}
     with quiet_wrapping(), repeatable_starts():
         # PEFT is typed for transformers' own model classes; ours is one by inheritance.
         adapted = cast(PeftModel, get_peft_model(cast(PreTrainedModel, model), config))
     settings_of(adapted).modules_to_save = modules
+    remember(adapted, numbers)
     return adapted
 
 

@@ -62,7 +62,7 @@ def merge_into(
     Raises:
         UserError: When there is no adapter, it does not fit, it holds numbers that are not finite,
             the base is kept in four bits, or the adapter takes its start out of the base and this
-            is not known to be the one that it was trained on.
+            is another one than it was trained on.
     """
     folder = adapter_folder(path, KEY)
     if getattr(model, "is_quantized", False):
@@ -72,7 +72,7 @@ def merge_into(
         )
     check_base(path, before)
     dtype = model.lm_head.weight.dtype
-    adapted = load_adapter(model, folder)
+    adapted = load_adapter(model, folder, key=KEY, before=[str(one) for one in before])
     assert isinstance(adapted, PeftModel)
     for layer in adapted.modules():
         if isinstance(layer, LoraLayer):
