@@ -4,10 +4,16 @@ import os
 import shutil
 
 import pytest
+from made_run import make_run
 from safetensors.torch import load_file, save_file
 
+from phi3v.errors import UserError
 from phi3v.model import Checkpoint
 from phi3v.run import export as subject
+from phi3v.run.assembly import trained_whole
+from phi3v.run.recorded import read_run
+
+SPOILT = "model.vision_embed_tokens.img_projection.2.weight"
 
 
 def test_a_folder_with_something_in_it_is_never_written_to(phi3v, lora_run, tmp_path):
@@ -103,3 +109,34 @@ def test_weights_that_are_no_numbers_are_refused(phi3v, lora_run, tmp_path):
     assert ended.status == 2
     assert ended.err.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def spoilt_whole(tmp_path_factory):
+    """A run that trained every weight of the projector until one was no number any more."""
+    run = make_run(tmp_path_factory.mktemp("runs") / "run", "adapter=full", "batch_size=8")
+    file = run / "model" / "model.safetensors"
+    tensors = load_file(file)
+    tensors[SPOILT][1, 2] = float("nan")
+    save_file(tensors, file, metadata={"format": "pt"})
+    return run
+
+
+def test_a_whole_model_that_is_no_numbers_is_refused_by_whoever_reads_it(
+    phi3v, spoilt_whole, pictures, tmp_path
+):
+    told = f"error: {spoilt_whole}/model: {SPOILT} holds numbers that are not finite\n"
+    out = tmp_path / "out"
+    for words in (("predict", spoilt_whole, pictures[0]), ("export", spoilt_whole, "--merge", out)):
+        ended = phi3v(*words)
+        assert (ended.status, ended.err) == (2, told), words
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("hollow", [False, True])
+def test_it_is_refused_where_it_is_evaluated_also_where_its_weights_stay_in_their_files(
+    spoilt_whole, hollow
+):
+    recorded = read_run(spoilt_whole)
+    with pytest.raises(UserError, match=f"model: {SPOILT} holds numbers that are not finite"):
+        trained_whole(recorded.config["model"], recorded.directory, hollow=hollow)

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from torch import nn
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
 from torch.distributed.checkpoint.state_dict_loader import load
@@ -68,6 +69,13 @@ class WeightFiles:
             UserError: When a weight is missing, left over or of another shape.
         """
         check_headers(self.folder, self.entries, model)
+
+    def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Name and weight, read whole and one after the other."""
+        for file in sorted({entry.file for entry in self.entries.values()}):
+            with safe_open(self.folder / file, "pt") as opened:
+                for name in opened.keys():  # noqa: SIM118 (no mapping)
+                    yield name, opened.get_tensor(name)
 
     def vacate(self, model: nn.Module) -> None:
         """Take a hollow model's weights to the meta device, where a model can be divided."""

@@ -156,10 +156,19 @@ def trained_whole(
     device: torch.device | None = None,
     hollow: bool = False,
 ) -> Loaded:
-    """The model of a run that trained whole weights, with the settings of its group `model`."""
+    """The model of a run that trained whole weights, with the settings of its group `model`.
+
+    Raises:
+        UserError: When it cannot be loaded, or holds numbers that are not finite.
+    """
     same = ("num_crops", "dtype", "attn_implementation")
     settings = {name: known[name] for name in same if name in known}
-    return Checkpoint(path=str(run.model), **settings).load(hollow=hollow, device=device)
+    loaded = Checkpoint(path=str(run.model), **settings).load(hollow=hollow, device=device)
+    hollowed = loaded.weights  # then they are still in their files
+    for name, weight in hollowed.tensors() if hollowed else loaded.model.named_parameters():
+        if not weight.isfinite().all():
+            raise UserError(f"{run.model}: {name} holds numbers that are not finite")
+    return loaded
 
 
 def restore(run: RunDirectory, loaded: Loaded) -> nn.Module:
