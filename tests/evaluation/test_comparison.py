@@ -256,3 +256,19 @@ def test_other_models_stand_below_with_figures_of_their_own():
     page = comparison_table(summary, TASK)
     assert page.count("<tr") == 2 + len(summary["systems"]) + 2
     assert "<th>lora_r8</th>" in page
+
+
+def test_other_models_keep_the_order_in_which_they_were_named():
+    named = ["wide", "lora_r8", "narrow", "a"]
+    others = {name: metrics(0.9, 0.2 + place / 10) for place, name in enumerate(named)}
+    summary = make(compared=others, subject="lora_r16")
+    again = json.loads(to_json(summary))
+    assert list(again) == sorted(again)
+    for one in (summary, again):
+        assert list(one["compared"]) == named
+        assert list(one["compared"]["wide"]) == sorted(one["compared"]["wide"])
+        rows = [line.split()[1] for line in printed(one).splitlines() if "│" in line]
+        assert [row for row in rows if row in named] == named
+        page = comparison_table(one, TASK)
+        places = [page.index(f"<th>{name}</th>") for name in named]
+        assert places == sorted(places)

@@ -85,7 +85,7 @@ def test_runs_are_compared_on_the_same_examples_with_the_figures_that_they_have(
     scored = program("eval.py", f"run={small.run}", f"compare=[{narrow.run},{beside.run}]")
     assert scored.status == 0, scored.err[-3000:]
     compared = scored.metrics["compared"]
-    assert list(compared) == ["beside", "narrow"]  # sorted, as all keys are
+    assert list(compared) == ["narrow", "beside"]  # as they were named
     assert compared["narrow"] == narrow.metrics["test"]
     assert compared["beside"] == beside.metrics["test"]
     assert scored.metrics["test"] == small.metrics["test"]

@@ -62,11 +62,12 @@ def compare(
         intervals: 95 % intervals of `fine_tuned`.
         subject: what the model in question is called in tables ("Base model").
         split: the split that was measured; it begins the names of the figures.
-        compared: those of other models on the same examples, by what they are called in tables.
+        compared: those of other models on the same examples, by what they are called in tables and
+            in the order of their rows.
 
     Returns:
-        What stands in metrics.json: plain values with sorted keys, None for what is not a finite
-        number, and nothing that differs between two equal runs.
+        What stands in metrics.json: plain values with sorted keys (but `compared`, see there), None
+        for what is not a finite number, and nothing that differs between two equal runs.
     """
     systems = {"optimum": optimum, "baseline": baseline, "constant": constant}
     systems |= {"base": base, "fine_tuned": fine_tuned}
@@ -95,14 +96,22 @@ def compare(
             "systems": present,
         }
     )
-    if compared:
-        summary["compared"] = _plain(compared)
+    if compared:  # in the order in which they were named
+        summary["compared"] = {title: _plain(values) for title, values in compared.items()}
     return summary
 
 
 def to_json(summary: Mapping[str, Any]) -> str:
     """The text of metrics.json: equal summaries give equal bytes."""
-    return json.dumps(summary, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+    ordered = {key: summary[key] for key in sorted(summary)}
+    ordered = {key: one if key == "compared" else _sorted(one) for key, one in ordered.items()}
+    return json.dumps(ordered, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    return value
 
 
 def terminal_table(summary: Mapping[str, Any]) -> Table:
