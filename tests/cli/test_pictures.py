@@ -2,7 +2,7 @@
 
 import pytest
 
-from phi3v.cli.pictures import picture_files
+from phi3v.cli.pictures import in_prompts, picture_files
 from phi3v.errors import UserError
 
 
@@ -27,6 +27,15 @@ def test_a_pattern_stands_for_what_it_matches(folder):
 def test_words_keep_their_order_and_no_file_comes_twice(folder):
     words = [f"{folder}/c.webp", str(folder), f"{folder}/c.webp"]
     assert [file.name for file in picture_files(words)] == ["c.webp", "a.jpg", "b.PNG"]
+
+
+def test_in_prompts_a_file_may_come_twice(folder):
+    words = [f"{folder}/c.webp", f"{folder}/a.jpg", f"{folder}/c.webp", f"{folder}/b.PNG"]
+    prompts = in_prompts(picture_files(words, once=False), together=2)
+    assert [[file.name for file in one] for one in prompts] == [
+        ["c.webp", "a.jpg"],
+        ["c.webp", "b.PNG"],
+    ]
 
 
 def test_a_file_with_a_star_in_its_name_is_a_file(folder):

@@ -19,9 +19,9 @@ from phi3v.run.recorded import read_run, read_task
 from phi3v.training import generate_answers
 
 
-def told_by(model, processor, task, picture, values=None, longest=24):
-    """The answer about one picture alone, through none of the commands."""
-    example = Example(id="a", images=(picture,), values=values or {}, group="a", origin="a")
+def told_by(model, processor, task, *pictures, values=None, longest=24):
+    """The answer about one picture alone, or about several together, through no command."""
+    example = Example(id="a", images=pictures, values=values or {}, group="a", origin="a")
     batch = Collator(processor, task, 4096, "prompt")([example])
     return generate_answers(model, processor, batch, longest)[0]
 
@@ -77,9 +77,56 @@ def test_a_run_of_several_pictures_an_example_says_that_each_is_asked_alone(
     ended = phi3v(*words)
     assert ended.err == (
         "warning: this run was trained on examples of several pictures; here each picture is asked"
-        " about alone\n"
+        " about alone (--together N puts N into one prompt)\n"
     )
     assert ended.rows == alone.rows
+    assert phi3v(*words, "--together", 2).err == ""
+
+
+def test_pictures_together_are_asked_about_in_one_prompt_in_their_order(phi3v, lora_run, pictures):
+    model, processor = loaded_run(lora_run)
+    task = read_run(lora_run).task
+    a, b, c = pictures
+    ended = phi3v(
+        "predict", lora_run, a, c, c, a, a, b,
+        "--together", 2, "--batch-size", 2, "--json", "--max-new-tokens", 24,
+    )  # fmt: skip
+    assert (ended.status, ended.err) == (0, "")
+    prompts = [(a, c), (c, a), (a, b)]  # a picture may be in several of them
+    assert [row["picture"] for row in ended.rows] == [list(map(str, both)) for both in prompts]
+    wanted = [told_by(model, processor, task, *both) for both in prompts]
+    assert [row["prediction"] for row in ended.rows] == wanted
+    alone = told_by(model, processor, task, a)
+    assert wanted[0] not in (wanted[1], alone)  # or neither order nor number would matter
+    ended = phi3v("predict", lora_run, c, a, "--together", 2, "--max-new-tokens", 24)
+    assert ended.out.startswith(f"{c}, {a}: {wanted[1]}\n")
+
+
+def test_without_one_prompt_that_can_be_read_no_model_is_loaded(
+    phi3v, lora_run, pictures, monkeypatch
+):
+    def loaded(*words, **settings):
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr("phi3v.run.trained.load_trained", loaded)
+    ended = phi3v("predict", lora_run, pictures[0], "gone.png", "--together", 2)
+    assert (ended.status, ended.out) == (1, "")
+
+
+def test_a_prompt_with_a_broken_picture_says_which_and_the_others_are_answered(
+    phi3v, lora_run, pictures
+):
+    words = (pictures[0], "gone.png", *pictures[1:], "--together", 2, "--max-new-tokens", 4)
+    ended = phi3v("predict", lora_run, *words, "--json")
+    first, second = ended.rows
+    assert first == {
+        "picture": [str(pictures[0]), "gone.png"],
+        "error": "picture not found: gone.png",
+    }
+    assert "prediction" in second
+    assert (ended.status, ended.err) == (1, "1 of 2 prompts could not be used\n")
+    ended = phi3v("predict", lora_run, *words)
+    assert ended.err.startswith(f"error: {pictures[0]}, gone.png: picture not found: gone.png\n")
 
 
 def test_a_broken_picture_is_told_and_the_others_are_answered(phi3v, lora_run, pictures, tmp_path):
@@ -139,8 +186,9 @@ def test_a_field_that_the_answer_lacks_is_told(phi3v, lora_run, pictures):
 def test_a_checkpoint_folder_is_asked_a_question_as_it_stands(phi3v, pictures):
     model, processor = loaded_base()
     wanted = told_by(
-        model, processor, read_task("picture_question"), pictures[0], {"question": "What {is} it?"}
-    )
+        model, processor, read_task("picture_question"), pictures[0],
+        values={"question": "What {is} it?"},
+    )  # fmt: skip
     ended = phi3v(
         "predict", "--model", TINY, "--question", "What {is} it?", pictures[0],
         "--json", "--max-new-tokens", 24,
@@ -158,7 +206,7 @@ def loaded_base():
 def test_values_that_the_question_names_are_given_as_fields(phi3v, pictures):
     model, processor = loaded_base()
     asked = {"question": "What colour is it?"}
-    wanted = told_by(model, processor, read_task("picture_question"), pictures[0], asked)
+    wanted = told_by(model, processor, read_task("picture_question"), pictures[0], values=asked)
     words = ("predict", "--model", TINY, "--task", "picture_question", pictures[0])
     lacking = phi3v(*words)
     assert lacking.status == 2
@@ -215,6 +263,8 @@ def test_a_question_with_a_control_token_is_refused_once(phi3v, pictures):
     [
         (["RUN"], "no pictures"),
         (["RUN", "a.png", "--question", "x"], "a run has its own"),
+        (["RUN", "a.png", "b.png", "c.png", "--together", "2"], "--together 2: of 3 pictures the"),
+        (["RUN", "a.png", "--together", "0"], "'0' is not a whole number of at least 1"),
         (["RUN", "a.png", "--task", "product"], "a run has its own"),
         (["--model", "TINY", "a.png"], "either --question or --task"),
         (["--model", "TINY", "a.png", "--question", " "], "it is empty"),

@@ -1,10 +1,11 @@
 """Which pictures the words of a command line mean: files, folders, and patterns with a star.
 
 pictures = picture_files(["a.jpg", "photos/", "more/*.png"])
+prompts = in_prompts(picture_files(words, once=False), together=2)
 """
 
 import glob
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from phi3v.errors import UserError
@@ -13,8 +14,12 @@ from phi3v.errors import UserError
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
-def picture_files(words: Iterable[str]) -> list[Path]:
-    """The files in the order of the words, those of a folder by name, each once.
+def picture_files(words: Iterable[str], once: bool = True) -> list[Path]:
+    """The files in the order of the words, those of a folder by name.
+
+    Args:
+        words: Of the command line.
+        once: Leaves out a file that came before.
 
     Raises:
         UserError: No word at all, a folder without pictures, or a pattern that matches nothing.
@@ -22,7 +27,23 @@ def picture_files(words: Iterable[str]) -> list[Path]:
     files = [file for word in words for file in _files(word)]
     if not files:
         raise UserError("no pictures: name files, folders, or patterns such as 'photos/*.jpg'")
-    return list(dict.fromkeys(files))
+    return list(dict.fromkeys(files)) if once else files
+
+
+def in_prompts(pictures: Sequence[Path], together: int) -> list[tuple[Path, ...]]:
+    """The pictures of each prompt: so many together, one prompt after the other.
+
+    Raises:
+        UserError: Some would be left over.
+    """
+    if over := len(pictures) % together:
+        raise UserError(
+            f"--together {together}: of {len(pictures)} pictures the last {over} would be too few;"
+            " name all that each prompt shows, one prompt after the other"
+        )
+    return [
+        tuple(pictures[start : start + together]) for start in range(0, len(pictures), together)
+    ]
 
 
 def _files(word: str) -> list[Path]:

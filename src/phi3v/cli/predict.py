@@ -2,8 +2,10 @@
 
     phi3v predict runs/lora_r16/2026-01-01_12-00-00-000000 photo.jpg more/ --json
     phi3v predict --model folder --question "What is shown in this image?" photo.jpg
+    phi3v predict RUN front_1.jpg back_1.jpg front_2.jpg back_2.jpg --together 2
 
-A picture that cannot be read is reported and the others are answered; the exit status is 1 then.
+Each picture is asked about alone, or so many of them in one prompt. One that cannot be read is
+reported and the others are answered; the exit status is 1 then.
 """
 
 import argparse
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phi3v.cli.parsing import Parser, at_least_one, meant
-from phi3v.cli.pictures import picture_files
+from phi3v.cli.pictures import in_prompts, picture_files
 from phi3v.cli.progress import Progress
 from phi3v.errors import UserError
 from phi3v.run.recorded import Recorded, read_run, read_task
@@ -70,8 +72,12 @@ def parser() -> Parser:
         "--field", action="append", default=[], metavar="NAME=VALUE",
         help="a value that the task's question names; once for each",
     )  # fmt: skip
+    made.add_argument(
+        "--together", type=at_least_one, default=1, metavar="N",
+        help="so many pictures in a prompt, one prompt after the other (default: each alone)",
+    )  # fmt: skip
     made.add_argument("--json", action="store_true", help="one JSON object a line")
-    made.add_argument("--batch-size", type=at_least_one, metavar="N", help="pictures at a time")
+    made.add_argument("--batch-size", type=at_least_one, metavar="N", help="prompts at a time")
     made.add_argument(
         "--max-new-tokens", type=at_least_one, metavar="N", help="longest answer, in tokens"
     )
@@ -88,7 +94,12 @@ def run(arguments: argparse.Namespace) -> int:
         UserError: The arguments do not fit together, or there is no such run, model or device.
     """
     asked = _of_model(arguments) if arguments.model else _of_run(arguments)
-    pictures = picture_files(arguments.words if arguments.model else arguments.words[1:])
+    words, together = (
+        arguments.words if arguments.model else arguments.words[1:],
+        arguments.together,
+    )
+    pictures = in_prompts(picture_files(words, once=together == 1), together)
+    what = "pictures" if together == 1 else "prompts"
     values = question_values(asked.task, arguments.field)
 
     import torch
@@ -105,11 +116,11 @@ def run(arguments: argparse.Namespace) -> int:
         )  # fmt: skip
         found = predictor(pictures, values)
     try:
-        failed = _print(found, asked, arguments.json, len(pictures))
+        failed = _print(found, asked, arguments.json, len(pictures), what)
     except torch.OutOfMemoryError:
         raise UserError("the GPU's memory is full: give a smaller --batch-size") from None
     if failed and len(pictures) > 1:
-        print(f"{failed} of {len(pictures)} pictures could not be used", file=sys.stderr)
+        print(f"{failed} of {len(pictures)} {what} could not be used", file=sys.stderr)
     return SOME_FAILED if failed else 0
 
 
@@ -160,6 +171,12 @@ def _of_run(arguments: argparse.Namespace) -> Asked:
     recorded = read_run(folder)
 
     def load(device: str | None) -> "tuple[nn.Module, Phi3VProcessor]":
+        if arguments.together == 1 and recorded.shows_several_pictures():
+            print(
+                "warning: this run was trained on examples of several pictures; here each picture "
+                "is asked about alone (--together N puts N into one prompt)",
+                file=sys.stderr,
+            )
         return _model_of_run(recorded, device)
 
     config = recorded.config
@@ -203,12 +220,6 @@ def _model_of_run(recorded: Recorded, name: str | None) -> "tuple[nn.Module, Phi
     if device.type == "cpu" and recorded.config["model"]["attn_implementation"] == FLASH:
         print(f"{FLASH} needs a GPU: attention is computed by sdpa here", file=sys.stderr)
         settings["attn_implementation"] = "sdpa"
-    if recorded.shows_several_pictures():
-        print(
-            "warning: this run was trained on examples of several pictures; here each picture is "
-            "asked about alone",
-            file=sys.stderr,
-        )
     trained = load_trained(recorded, settings)
     model = trained.model.eval().to(device)
     remember_pictures(model, recorded.config["model"].get("vision_cache_gib", 0))
@@ -238,9 +249,9 @@ def _stored_dtype(folder: Path) -> str:
     return str(known.get("dtype") or known.get("torch_dtype") or "float32")
 
 
-def _print(found: Iterable["Answer"], asked: Asked, as_json: bool, total: int) -> int:
-    """Print answers as they come, and return how many pictures could not be used."""
-    progress = Progress(total, "pictures")
+def _print(found: Iterable["Answer"], asked: Asked, as_json: bool, total: int, what: str) -> int:
+    """Print answers as they come, and return how many prompts could not be used."""
+    progress = Progress(total, what)
     failed = 0
     for answer in found:
         progress.clear()
@@ -252,7 +263,7 @@ def _print(found: Iterable["Answer"], asked: Asked, as_json: bool, total: int) -
         if as_json:
             print(json.dumps(_row(answer, parsed), ensure_ascii=False), flush=True)
         elif answer.text is None:
-            print(f"error: {answer.picture}: {answer.error}", file=sys.stderr, flush=True)
+            print(f"error: {answer.name}: {answer.error}", file=sys.stderr, flush=True)
         else:
             print("\n".join(_lines(answer, parsed, asked.task)), flush=True)
         progress.step()
@@ -261,7 +272,8 @@ def _print(found: Iterable["Answer"], asked: Asked, as_json: bool, total: int) -
 
 
 def _row(answer: "Answer", parsed: Mapping[str, Any] | None) -> dict[str, Any]:
-    row: dict[str, Any] = {"picture": str(answer.picture)}
+    names = [str(picture) for picture in answer.pictures]
+    row: dict[str, Any] = {"picture": names if len(names) > 1 else names[0]}
     if answer.text is None:
         return {**row, "error": answer.error}
     row["prediction"] = answer.text
@@ -269,7 +281,7 @@ def _row(answer: "Answer", parsed: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _lines(answer: "Answer", parsed: Mapping[str, Any] | None, task: Task) -> list[str]:
-    lines = [f"{answer.picture}: {answer.text}"]
+    lines = [f"{answer.name}: {answer.text}"]
     if parsed:
         width = max(map(len, parsed))
         for name, value in parsed.items():

@@ -1,8 +1,8 @@
 """Answers about picture files, in the order in which they were named.
 
     predictor = Predictor(model, processor, task, batch_size=8, max_new_tokens=96)
-    for answer in predictor([Path("a.jpg"), Path("b.jpg")], values={}):
-        print(answer.picture, answer.text or answer.error)
+    for answer in predictor([(Path("a.jpg"),), (Path("b.jpg"), Path("c.jpg"))], values={}):
+        print(answer.name, answer.text or answer.error)
 
 The prompt, the batches and the generation are those of evaluations.
 """
@@ -24,21 +24,27 @@ from phi3v.training.loss import base_of as model_inside
 # Pictures whose prompts have similar lengths share a batch, out of so many batches at a time: what
 # is found appears while the rest is still to come.
 _BATCHES_AHEAD = 8
+Pictures = tuple[Path, ...]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of one picture.
+    """What came of one picture, or of several that were asked about together.
 
     Attributes:
-        picture: Its file.
-        text: What the model says; None where the picture could not be used.
+        pictures: Their files.
+        text: What the model says; None where a picture could not be used.
         error: Why not; None where there is a text.
     """
 
-    picture: Path
+    pictures: Pictures
     text: str | None
     error: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What they are called."""
+        return _name(self.pictures)
 
 
 class Predictor:
@@ -59,7 +65,7 @@ class Predictor:
             model: Phi-3-Vision, with or without adapter, on the device that it shall run on.
             processor: Its processor.
             task: Writes the question.
-            batch_size: Pictures that are answered together.
+            batch_size: Prompts that are answered at a time.
             max_new_tokens: Longer answers are cut here.
         """
         self._model = model
@@ -69,12 +75,13 @@ class Predictor:
         self._collate = Collator(processor, task, context, "prompt")
 
     def __call__(
-        self, pictures: Sequence[Path], values: Mapping[str, Value] | None = None
+        self, pictures: Sequence[Pictures], values: Mapping[str, Value] | None = None
     ) -> Iterator[Answer]:
-        """Yields one answer for each picture, in their order.
+        """Yields one answer for each prompt, in their order.
 
         Args:
-            pictures: Files; one that cannot be used gives an answer with an error.
+            pictures: The files of each prompt; one that cannot be used gives an answer with an
+                error.
             values: What the question needs to know besides, by column.
 
         Raises:
@@ -85,8 +92,10 @@ class Predictor:
         for start in range(0, len(pictures), ahead):
             yield from self._window(pictures[start : start + ahead], values or {})
 
-    def _window(self, pictures: Sequence[Path], values: Mapping[str, Value]) -> Iterator[Answer]:
-        examples = [_example(picture, values) for picture in pictures]
+    def _window(
+        self, pictures: Sequence[Pictures], values: Mapping[str, Value]
+    ) -> Iterator[Answer]:
+        examples = [_example(files, values) for files in pictures]
         found: dict[int, Answer] = {}
 
         def refuse(place: int, error: UserError) -> None:
@@ -110,22 +119,28 @@ class Predictor:
             yield found[place]
 
 
-def unreadable(pictures: Sequence[Path]) -> list[Answer]:
-    """Those pictures whose files are missing or do not even begin like a picture."""
+def unreadable(pictures: Sequence[Pictures]) -> list[Answer]:
+    """The prompts with files that are missing or do not even begin like a picture."""
     found = []
-    for picture in pictures:
+    for files in pictures:
         try:
-            picture_size(picture, str(picture))
+            for file in files:
+                picture_size(file, _name(files))
         except UserError as error:
-            found.append(Answer(picture, None, reason(error, picture)))
+            found.append(Answer(files, None, reason(error, files)))
     return found
 
 
-def reason(error: UserError, picture: Path) -> str:
-    """What is wrong with a picture, without its name, which stands beside it."""
-    return str(error).removeprefix(f"{picture}: ").replace(f": {picture}", "")
+def reason(error: UserError, pictures: Pictures) -> str:
+    """What is wrong with a prompt, without its name, which stands beside it."""
+    said = str(error).removeprefix(f"{_name(pictures)}: ")
+    return said if len(pictures) > 1 else said.replace(f": {pictures[0]}", "")
 
 
-def _example(picture: Path, values: Mapping[str, Value]) -> Example:
-    name = str(picture)
-    return Example(id=name, images=(picture,), values=values, group=name, origin=name)
+def _name(pictures: Pictures) -> str:
+    return ", ".join(map(str, pictures))
+
+
+def _example(pictures: Pictures, values: Mapping[str, Value]) -> Example:
+    name = _name(pictures)
+    return Example(id=name, images=pictures, values=values, group=name, origin=name)
