@@ -1,6 +1,7 @@
 """Weights that do not fit are refused from the headers of their files, before any is loaded."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from damaged import refused
 from safetensors.torch import load_file, save_file
 
 from phi3v.model import Phi3VForCausalLM
-from phi3v.model.headers import INDEX, read_headers
+from phi3v.model.headers import INDEX, check_headers, read_headers
 
 
 @pytest.fixture(autouse=True)
@@ -103,6 +104,20 @@ def test_a_damaged_index_is_named(shards, content):
     folder, _ = shards
     (folder / INDEX).write_text(content)
     assert f"{INDEX}: is damaged" in refused(folder)
+
+
+def test_two_sets_of_weights_in_a_folder_are_refused(shards, saved):
+    folder, _ = shards
+    shutil.copy(saved / "model.safetensors", folder)
+    assert f"there are model.safetensors and {INDEX}" in refused(folder)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_floating_point_of_any_size_is_taken(folder, scratch_model, dtype):
+    values = load_file(folder / "model.safetensors")
+    file = folder / "model.safetensors"
+    save_file({name: one.to(dtype) for name, one in values.items()}, file)
+    check_headers(folder, read_headers(folder), scratch_model.model)
 
 
 def test_headers_say_what_is_there(shards, scratch_model):

@@ -42,6 +42,11 @@ def read_headers(folder: Path) -> dict[str, Entry]:
         if not (folder / SINGLE).is_file():
             raise UserError(f"{folder}: weights are missing, there is neither {SINGLE} nor {INDEX}")
         return _read_header(folder / SINGLE)
+    if (folder / SINGLE).is_file():  # of which one loader takes this and another that
+        raise UserError(
+            f"{folder}: there are {SINGLE} and {INDEX}, which need not be of one model; take one "
+            "away"
+        )
     try:
         places: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         files = sorted(set(places.values()))
