@@ -93,6 +93,7 @@ def test_runs_are_compared_on_the_same_examples_with_the_figures_that_they_have(
     for title in ("lora_r16", "narrow", "beside"):
         assert any(line.startswith(f"│ {title} ") for line in scored.out.splitlines())
         assert title in (scored.run / "report.html").read_text()
+    assert "<title>lora_r16: test</title>" in (scored.run / "report.html").read_text()
     assert scored.out.count("the run's test figures, exactly") == 3
 
     # A whole projector is a base of its own; the others go onto one that is loaded for them.

@@ -1,4 +1,4 @@
-"""Which splits an evaluation of other data takes: the run's, or none."""
+"""Which splits an evaluation of other data takes, and what its page is called."""
 
 import csv
 from pathlib import Path
@@ -9,7 +9,7 @@ from PIL import Image
 from phi3v.config.composing import check_command_line
 from phi3v.data import save_splits
 from phi3v.run.directory import RunDirectory
-from phi3v.run.evaluation import splits_for
+from phi3v.run.evaluation import page_title, splits_for
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,3 +68,10 @@ def test_without_predictions_the_names_decide(tmp_path) -> None:
     run = run_on(tmp_path / "run", ["Boots", "Rope", "Tent"])
     run.predictions.unlink()
     assert splits(run, shop(tmp_path / "other", ["Violin", "Trombone", "Oboe"])) == run.splits
+
+
+def test_a_page_is_called_by_what_tells_its_subject_from_the_others_on_it() -> None:
+    assert page_title("lora_r16", "Fine-tuned", "test", beside=False) == "lora_r16: test"
+    assert page_title(None, "Base model", "val", beside=False) == "base: val"
+    both = page_title("lora_r16", "lora_r16 2026-01-01", "test", beside=True)
+    assert both == "lora_r16 2026-01-01: test"

@@ -92,8 +92,8 @@ def evaluate(cfg: DictConfig) -> float | None:
         return None
 
     scored = score(answers, pieces.task, pieces.data, subject)
-    called = subject if others else cfg.get("name") or "base"
-    write_results(here, scored, pieces.task, cfg, f"{called}: {cfg.split}", run)
+    page = page_title(cfg.get("name"), subject, str(cfg.split), beside=bool(others))
+    write_results(here, scored, pieces.task, cfg, page, run)
     lines = {"repeats": repetition(run, scored.summary)} if run and cfg.split == "test" else {}
     if cfg.split == "test":
         for other in others:
@@ -164,6 +164,18 @@ def _answers(
         )  # fmt: skip
         leave()
     return answers
+
+
+def page_title(name: str | None, subject: str, split: str, beside: bool) -> str:
+    """What the report is called.
+
+    Args:
+        name: Of the experiment; a bare base has none.
+        subject: What tables call the model.
+        split: What was scored.
+        beside: Whether other runs are on the page, from which the subject tells this one.
+    """
+    return f"{subject if beside else name or 'base'}: {split}"
 
 
 def splits_for(cfg: DictConfig, run: RunDirectory, words: Sequence[str]) -> Path | None:
