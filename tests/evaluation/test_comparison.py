@@ -80,6 +80,9 @@ def test_equal_inputs_in_any_order_give_equal_bytes():
     text = to_json(make())
     assert text == to_json(make(fine_tuned=turned)) == to_json(json.loads(text))
     assert list(json.loads(text)) == sorted(json.loads(text))
+    more = make()
+    more["metrics"] |= {"a": 1.0}  # as the validation's are, which come later
+    assert list(json.loads(to_json(more))["metrics"]) == sorted(more["metrics"])
 
 
 def test_what_is_not_finite_becomes_null():
