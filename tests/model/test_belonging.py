@@ -1,18 +1,63 @@
 """Files of different models are refused, though each of them could be loaded."""
 
+import copy
 import json
 
 import pytest
 from damaged import edit, refused
 
+from phi3v.errors import UserError
 from phi3v.model import Checkpoint
+from phi3v.model.belonging import check_tokenizer_fits
 
 
-def test_crops_that_do_not_fit_the_model_are_refused(folder):
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [("crop_size", 336, "crops of 336 pixels and 9 tokens"), ("num_img_tokens", 144, "144 tokens")],
+)
+def test_crops_that_do_not_fit_the_model_are_refused(folder, key, value, told):
     nested = json.loads((folder / "processor_config.json").read_text())
-    nested["image_processor"]["crop_size"] = 336
+    nested["image_processor"][key] = value
     edit(folder / "processor_config.json", **nested)
-    assert "makes crops of 336 pixels" in refused(folder)
+    message = refused(folder)
+    assert told in message
+    assert message.endswith("config.json wants 24 and 9")
+
+
+def test_a_tokenizer_may_fill_the_embedding(saved, scratch_model):
+    config, processor = copy.deepcopy(scratch_model.model.config), scratch_model.processor
+    config.vocab_size = len(processor.tokenizer)
+    check_tokenizer_fits("here", saved, config, processor)
+    config.vocab_size -= 1
+    with pytest.raises(UserError, match=f"has {config.vocab_size + 1} ids, config.json has"):
+        check_tokenizer_fits("here", saved, config, processor)
+
+
+def test_a_number_that_is_no_token_is_told_with_those_that_would_be_one(folder):
+    loaded = Checkpoint(str(folder)).load()
+    bos = loaded.processor.tokenizer.bos_token_id
+    edit(folder / "config.json", bos_token_id=7000)
+    message = refused(folder)
+    assert (
+        f"bos_token_id 7000, which is no token in tokenizer.json, where it would be {bos}:"
+        in message
+    )
+
+
+@pytest.mark.parametrize("token", ["</s>", "<|endoftext|>", "<|end|>", "<|assistant|>"])
+def test_each_end_that_was_ever_published_is_taken_alone_and_among_others(folder, token):
+    vocabulary = Checkpoint(str(folder)).load().processor.tokenizer.get_vocab()
+    assert vocabulary[token] is not None
+    edit(folder / "config.json", eos_token_id=vocabulary[token])
+    edit(folder / "generation_config.json", eos_token_id=[vocabulary["<|end|>"], vocabulary[token]])
+    Checkpoint(str(folder)).load()
+
+
+def test_files_that_state_nothing_of_ids_contradict_nothing(tmp_path, scratch_model):
+    for content in ("{}", "[]", "{", "null"):
+        (tmp_path / "config.json").write_text(content)  # there is no generation_config.json
+        model = scratch_model.model
+        check_tokenizer_fits("here", tmp_path, model.config, scratch_model.processor)
 
 
 def test_a_tokenizer_larger_than_the_embedding_is_refused(folder):

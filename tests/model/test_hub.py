@@ -6,9 +6,10 @@ import subprocess
 import sys
 
 import pytest
+from damaged import edit
 from loopback_hub import COMMIT, LoopbackHub
 
-pytestmark = pytest.mark.slow  # three programs that load the libraries
+pytestmark = pytest.mark.slow  # programs that load the libraries
 NAME = "somebody/small"
 PROGRAM = """
 import sys
@@ -18,7 +19,8 @@ try:
     loaded = Checkpoint(sys.argv[1], revision=sys.argv[2]).load()
 except UserError as error:
     sys.exit(f"refused: {error}")
-print(type(loaded.model).__module__, sum(value.numel() for value in loaded.model.parameters()))
+count = sum(value.numel() for value in loaded.model.parameters())
+print(type(loaded.model).__module__, loaded.model.name_or_path, count)
 """
 
 
@@ -45,7 +47,7 @@ def test_a_commit_is_fetched_once_and_without_code_or_pickles(hub, tmp_path, scr
     done = load(NAME, COMMIT, env)
     assert done.returncode == 0, done.stderr[-2000:]
     count = sum(value.numel() for value in scratch_model.model.parameters())
-    assert done.stdout.strip() == f"phi3v.model.modeling {count}"
+    assert done.stdout.strip() == f"phi3v.model.modeling {NAME} {count}"
     names = {file for file, _ in hub.fetched}
     assert {"config.json", "tokenizer.json", "model.safetensors"} <= names
     assert not any(name.endswith((".py", ".bin")) for name in names)
@@ -54,6 +56,15 @@ def test_a_commit_is_fetched_once_and_without_code_or_pickles(hub, tmp_path, scr
     hub.fetched.clear()
     assert load(NAME, COMMIT, {**env, "HF_HUB_OFFLINE": "1"}).stdout == done.stdout
     assert not hub.fetched
+
+
+def test_what_does_not_fit_together_is_told_before_weights_are_fetched(hub, folder, tmp_path):
+    edit(folder / "config.json", vocab_size=100)
+    done = load(NAME, COMMIT, hub.client_env(tmp_path / "home"))
+    assert f"refused: {NAME}: tokenizer.json has " in done.stderr
+    names = {file for file, _ in hub.fetched}
+    assert "tokenizer.json" in names
+    assert not any(name.endswith(".safetensors") for name in names)
 
 
 def test_a_revision_that_is_not_there_is_told(hub, tmp_path):

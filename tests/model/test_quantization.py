@@ -9,7 +9,9 @@ from bitsandbytes.nn import Linear4bit
 from damaged import refused
 from torch import nn
 
+from phi3v.errors import UserError
 from phi3v.model import Checkpoint
+from phi3v.model.quantization import check_quantization, dequantised
 
 PROMPT = "<|user|>\n<|image_1|>\nWhat is shown in this image?<|end|>\n<|assistant|>\n"
 
@@ -27,6 +29,32 @@ def test_the_linear_layers_of_the_decoder_are_in_four_bits_and_nothing_else(quan
     names = {f"{name}.weight" for name in four_bit}
     rest = {p.dtype for n, p in quantised.model.named_parameters() if n not in names}
     assert rest == {torch.float32}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_it_is_nf4_with_its_scales_rounded_too_and_computes_in_the_type_of_the_rest(saved, dtype):
+    model = Checkpoint(str(saved), quantization="nf4", dtype=dtype).load().model
+    layers = [module for module in model.modules() if isinstance(module, Linear4bit)]
+    assert layers
+    for layer in layers:
+        assert layer.weight.quant_state.quant_type == "nf4"
+        assert layer.weight.quant_state.nested
+        assert layer.compute_dtype == getattr(torch, dtype)
+        assert layer.weight.quant_state.dtype == getattr(torch, dtype)
+
+
+@torch.no_grad()
+def test_as_numbers_it_computes_the_same(saved, quantised, picture):
+    inputs = quantised.processor(text=PROMPT, images=picture())
+    wanted = quantised.model(**inputs).logits
+    plain = dequantised(Checkpoint(str(saved), quantization="nf4").load()).model
+    assert not any(isinstance(module, Linear4bit) for module in plain.modules())
+    assert {weight.dtype for weight in plain.parameters()} == {torch.float32}
+    torch.testing.assert_close(plain(**inputs).logits, wanted, atol=1e-4, rtol=0)
+
+
+def test_without_four_bits_there_is_nothing_to_turn_back(small):
+    assert dequantised(small) is small
 
 
 @torch.no_grad()
@@ -53,5 +81,8 @@ def test_rounding_twice_gives_the_same(saved, quantised):
 
 def test_what_cannot_be_is_refused(saved, monkeypatch):
     assert "model.quantization: int3 is not one of null, nf4" in refused(saved, quantization="int3")
+    with pytest.raises(UserError, match="cannot be divided over processes; use trainer=ddp or"):
+        check_quantization("nf4", hollow=True)
+    check_quantization(None, hollow=True)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert "pip install -e '.[qlora]'" in refused(saved, quantization="nf4")

@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import load_file
 
 from phi3v.errors import UserError
-from phi3v.model import Checkpoint, Phi3VConfig
+from phi3v.model import Checkpoint, Phi3VConfig, Phi3VImageProcessor
 from phi3v.model.headers import INDEX
 from phi3v.model.stand_in import PUBLISHED, make_checkpoint
-from phi3v.model.tokenization import stand_in_tokenizer
+from phi3v.model.tokenization import load_tokenizer, stand_in_tokenizer
 
 
 def test_one_like_a_small_checkpoint_is_loaded_by_the_same_path(saved, tmp_path, picture):
@@ -32,6 +32,24 @@ def test_one_like_a_small_checkpoint_is_loaded_by_the_same_path(saved, tmp_path,
         loaded.model.config.initializer_range, rel=0.1
     )
     assert torch.equal(weights["model.norm.weight"], torch.ones(32))
+    tower = "model.vision_embed_tokens.img_processor.vision_model"
+    assert torch.equal(weights[f"{tower}.pre_layrnorm.weight"], torch.ones(24))
+    biases = [value for name, value in weights.items() if name.endswith(".bias")]
+    assert biases
+    assert not any(value.any() for value in biases)
+    first, second = (weights[f"model.layers.{number}.mlp.down_proj.weight"] for number in (0, 1))
+    assert not torch.equal(first, second)
+
+
+def test_what_goes_with_the_weights_is_copied_and_code_is_not(saved, folder, tmp_path):
+    (folder / "modeling_phi3_v.py").write_text("raise SystemExit\n")
+    make_checkpoint(folder, tmp_path / "made")
+    small = {path.name for path in saved.iterdir()} - {"model.safetensors"}
+    assert {"generation_config.json", "chat_template.jinja", "tokenizer.json"} <= small
+    for name in small:
+        assert (tmp_path / "made" / name).read_bytes() == (saved / name).read_bytes()
+    made = {path.name for path in (tmp_path / "made").iterdir()}
+    assert made == small | {"model.safetensors"}
 
 
 def test_the_seed_decides_the_weights_and_the_files_do_not(saved, tmp_path):
@@ -71,6 +89,9 @@ def test_one_like_a_published_model_has_its_names_and_shapes(name, tmp_path, gol
     assert made.size == 8_293_242_880
     assert made.parameters == 4_146_621_440
     assert written == dict(parameters)
+    crops = Phi3VImageProcessor.from_pretrained(tmp_path / "big").num_crops
+    assert crops == {"phi3_vision": 16, "phi35_vision": 4}[name]
+    assert load_tokenizer(tmp_path / "big").model_max_length == 131072
     config = Phi3VConfig.from_pretrained(tmp_path / "big")
     assert config.rope_parameters["rope_type"] == "longrope"
     assert len(config.rope_parameters["long_factor"]) == 48

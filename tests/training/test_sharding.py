@@ -4,10 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule
+from torch.distributed.tensor import DTensor
 
+from phi3v.adapter import LoraAdapter
 from phi3v.errors import UserError
 from phi3v.model import Checkpoint
-from phi3v.training.sharding import bring_buffers, shard
+from phi3v.training.sharding import bring_buffers, is_sharded, shard
 
 TINY = str(Path(__file__).parents[2] / "assets" / "tiny")
 
@@ -21,6 +26,54 @@ def test_buffers_of_an_offloaded_model_go_where_it_computes():
     }
     assert {buffer.device.type for buffer in model.buffers()} == {"meta"}
     assert {weight.device.type for weight in model.parameters()} == {"cpu"}
+
+
+@pytest.fixture
+def mesh():
+    """Of this process alone."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield init_device_mesh("cpu", (1,))
+    dist.destroy_process_group()
+
+
+def test_every_layer_comes_together_by_itself_and_parts_again(mesh):
+    model = LoraAdapter(r=2, alpha=4).attach(Checkpoint(TINY).load().model)
+    count = sum(weight.numel() for weight in model.parameters())
+    assert not is_sharded(model)
+    shard(model, mesh)
+    assert is_sharded(model)
+    units = {
+        name.removeprefix("base_model.model."): module
+        for name, module in model.named_modules() if isinstance(module, FSDPModule)
+    }  # fmt: skip
+    base = model.get_base_model()
+    tower = "model.vision_embed_tokens.img_processor.vision_model.encoder.layers"
+    layers = [f"model.layers.{number}" for number in range(len(base.model.layers))]
+    layers += [f"{tower}.{n}" for n in range(base.config.vision_config.num_hidden_layers)]
+    assert units.keys() == {*layers, "model", "model.embed_tokens", "lm_head"}
+    for module in units.values():
+        group = module._get_fsdp_state()._fsdp_param_group
+        assert group.post_forward_mesh_info is not None  # it parts after the forward pass
+        assert not isinstance(group.offload_policy, CPUOffloadPolicy)
+    assert base.model.always_looks
+    assert all(isinstance(weight, DTensor) for weight in model.parameters())
+    assert sum(weight.numel() for weight in model.parameters()) == count
+
+
+def test_offloaded_slices_are_offloaded_in_every_layer(mesh):
+    model = Checkpoint(TINY).load().model
+    shard(model, mesh, cpu_offload=True)
+    units = [module for module in model.modules() if isinstance(module, FSDPModule)]
+    policies = [module._get_fsdp_state()._fsdp_param_group.offload_policy for module in units]
+    assert policies
+    assert all(isinstance(policy, CPUOffloadPolicy) for policy in policies)
+
+
+def test_an_embedding_that_is_the_head_too_is_not_divided():
+    model = Checkpoint(TINY).load().model
+    model.config.tie_word_embeddings = True
+    with pytest.raises(UserError, match="are one tensor; use trainer=ddp"):
+        shard(model, mesh=None)
 
 
 def test_weights_in_four_bits_are_not_divided():

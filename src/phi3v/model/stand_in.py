@@ -150,7 +150,7 @@ def _drawn(name: str, shape: torch.Size, seed: int, spread: float) -> Tensor:
     """A weight as a model starts with: norms are one, biases zero, the rest is normal."""
     if name.endswith(".bias"):
         return torch.zeros(shape)
-    if "norm" in name or "layrnorm" in name:
+    if "norm" in name:
         return torch.ones(shape)
     own = torch.Generator().manual_seed(zlib.crc32(f"{seed} {name}".encode()))
     return torch.empty(shape).normal_(std=spread, generator=own)
