@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from phi3v.adapter import LoraAdapter, load_adapter, merge_into, save_adapter
 from phi3v.adapter.made_on import is_other, read_sample, sample
+from phi3v.adapter.order import check_base
 from phi3v.errors import UserError
 
 PLAIN = {"r": 2, "alpha": 4}
@@ -149,3 +150,13 @@ def test_one_that_does_not_know_its_base_is_taken_with_a_warning(base, tmp_path,
     (line,) = caplog.messages
     assert line.startswith(f"{folder}: its start (pissa) was taken out of {tmp_path}")
     assert "this base (somebody/model)" in line
+
+
+def test_one_that_does_not_know_its_base_goes_on_where_nothing_was_merged(base, tmp_path):
+    folder = saved(base, tmp_path / "run", init="pissa")
+    save_file(load_file(folder / FILE), folder / FILE)
+    check_base(folder, before=[], key="adapter.init_from")
+    line = refused(check_base, folder, before=["first"], key="adapter.init_from")
+    assert line.endswith("says which that was; leave out model.merge")
+    line = refused(check_base, folder, before=["first"])
+    assert line.endswith("says which that was; put it first")

@@ -85,8 +85,8 @@ def check_weights(
     named, name = config.base_model_name_or_path, getattr(model, "name_or_path", "")
     if not named or not name or _whole_path(named) != _whole_path(name):
         log.warning(
-            "%s: its start (%s) was taken out of %s, and it has no numbers to tell whether this "
-            "base (%s) is the same; on another one it is another model",
+            "%s: its start (%s) was taken out of %s, and nothing in it tells whether this base (%s)"
+            " is that one; on another it is another model",
             folder, config.init_lora_weights, named or "a base without a name", name or "no name",
         )  # fmt: skip
 
@@ -104,18 +104,17 @@ def _refuse(folder: Path, config: LoraConfig, key: str, before: Sequence[str | P
 def _advice(folder: Path, config: LoraConfig, merged: bool, before: Sequence[str | Path]) -> str:
     """What to type, as far as the run beside the folder tells."""
     record = _recorded(folder)
-    if merged and not _same_places(before, record):
-        if record is None:
-            return "no config.yaml of a run beside it says which that was; put it first"
+    unknown = "no config.yaml of a run beside it says which that was"
+    if record is None and before:
+        return f"{unknown}; {'put it first' if merged else f'leave out {KEY}'}"
+    if record and merged and not _same_places(before, record):
         if record.merge:
             return f"right before it put [{','.join(record.merge)}] and nothing else"
         return f"put it first, or take it as phi3v export {folder.parent} --adapter OUT writes it"
     path = record.path if record else config.base_model_name_or_path
     words = [f"model.path={path}"] if path else []
     words += [f"{KEY}=[{','.join(record.merge)}]"] if record else []
-    if words:
-        return f"give {' '.join(words)}, with the weights that were there then"
-    return "no config.yaml of a run beside it says which that was"
+    return f"give {' '.join(words)}, with the weights that were there then" if words else unknown
 
 
 def _recorded(folder: Path) -> _Record | None:
