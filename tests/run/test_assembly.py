@@ -11,7 +11,13 @@ from phi3v.adapter import FullFineTuning, LoraAdapter
 from phi3v.errors import UserError
 from phi3v.model import Scratch
 from phi3v.model.parts import published_name
-from phi3v.run.assembly import adapter_of, leaves_base_alone, load_base, remember_pictures
+from phi3v.run.assembly import (
+    adapter_of,
+    is_finite,
+    leaves_base_alone,
+    load_base,
+    remember_pictures,
+)
 from phi3v.run.recorded import read_run
 
 
@@ -72,6 +78,15 @@ def test_where_the_base_is_changed_switching_off_does_not_bring_it_back(base, se
             weight.requires_grad_(False)
     plain = {published_name(name): weight for name, weight in model.named_parameters()}
     assert all(torch.equal(plain[name], weight) for name, weight in before.items()) == alone
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("number", [torch.nan, torch.inf, -torch.inf])
+def test_one_number_that_is_not_finite_is_found_in_a_weight(number, dtype):
+    weight = torch.nn.Parameter(torch.full((40, 30), 6e4).to(dtype))
+    assert is_finite(weight)
+    weight.data[39, 29] = number
+    assert not is_finite(weight)
 
 
 def test_an_adapter_that_changes_its_base_is_merged_first_or_not_at_all(tmp_path):
