@@ -50,6 +50,7 @@ def test_torchrun_goes_on_with_an_unfinished_run_when_that_is_asked(env, tmp_pat
         read_until(process, "step 1/")
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=120)
+    assert process.returncode == 1  # which is torchrun's own
     (begun,) = (tmp_path / "runs" / "lora_r16").iterdir()  # one for both
     assert begun.name.startswith("torchrun-")
     again = start(*words, "resume=true", cwd=tmp_path, env=env)
