@@ -1,5 +1,6 @@
 """A training in trouble: ranks with another setting, one that hangs, a disk that is full."""
 
+import json
 import re
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import time
 
 import psutil
 import pytest
+import torch
 
 from .conftest import ROOT, SMALL, inherited, read_until, warm
 from .test_resume import WEIGHTS
@@ -29,6 +31,20 @@ def test_ranks_with_another_setting_all_say_so_before_the_first_step(program) ->
     message = "error: the ranks are not the same training: seed is 5 on rank 0 and 1 on rank 1"
     assert done.err.count(message) == 2
     assert "step 1/" not in done.out
+
+
+def test_ranks_that_diverge_tell_the_examples_of_all_and_keep_the_state(program, workplace) -> None:
+    words = ("optimizer.lr=1e30", "trainer.gradient_clip_val=null", "hydra.run.dir=together")
+    done = program("train.py", *DDP, *words)
+    assert done.status == 2
+    run = workplace / "together"
+    last = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    line = next(one for one in done.err.splitlines() if one.startswith("error: step "))
+    assert line.startswith(f"error: step {last['global_step'] + 1}: the ")
+    train = json.loads((run / "splits.json").read_text())["train"]
+    assert sum(name in line for name in train) == 8  # four of each
+    assert json.loads((run / "outcome.json").read_text())["status"] == "diverged"
+    assert "Traceback" not in done.err
 
 
 def wait_for(process, text: str) -> None:
