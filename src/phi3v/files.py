@@ -47,7 +47,8 @@ def writing(file: Path) -> Iterator[None]:
         free = shutil.disk_usage(file.parent).free if file.parent.is_dir() else 0
         raise UserError(
             f"{file}: it cannot be written, {free / 2**20:,.1f} MiB were free there"
-            f" ({error.strerror or error}): make space; a training then goes on with resume=true"
+            f" ({error.strerror or error}): make space; a training goes on with resume=true, a"
+            " sweep with the same command"
         ) from error
 
 

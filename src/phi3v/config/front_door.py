@@ -7,6 +7,7 @@ Wrong input is refused in one line with exit status 2 while nothing but Hydra ha
 """
 
 import argparse
+import errno
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from typing import Any, NoReturn
 
 from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
 
 from phi3v.config import resolvers
 from phi3v.config.composing import check_command_line
@@ -88,6 +90,11 @@ def enter(program: Callable[[], Any], script: str, name: str) -> None:
     except KeyboardInterrupt:  # in whatever a launcher was just doing
         print("\ninterrupted; the same command goes on", file=sys.stderr)
         raise SystemExit(128 + signal.SIGINT) from None
+    except (OmegaConfBaseException, OSError) as error:
+        # The jobs of a sweep are processes of their own: this comes from between them.
+        if arguments.multirun and (disk := _full_disk(error)):
+            refuse(disk)
+        raise
 
 
 def read_arguments(words: list[str]) -> argparse.Namespace:
@@ -112,6 +119,18 @@ def read_arguments(words: list[str]) -> argparse.Namespace:
     if arguments.dry_run and not arguments.multirun:
         fail(f"{DRY_RUN} lists the jobs of a sweep: add -m; --cfg job shows what a run would be")
     return arguments
+
+
+def _full_disk(error: BaseException | None) -> UserError | None:
+    """What is to be told of an error of Hydra's, or of a resolver's, where a disk is full."""
+    while error is not None:
+        if isinstance(error, UserError):
+            return error
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            where = f"{error.filename}: " if error.filename else ""
+            return UserError(f"{where}{error.strerror}: make space; the same command goes on")
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def refuse(error: UserError) -> NoReturn:

@@ -17,6 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from phi3v.config.composed import loader as loader_at_work
 from phi3v.config.overrides import read_overrides
+from phi3v.files import write_whole
 
 FILE = "sweep.json"
 JOB = "job.json"
@@ -69,6 +70,9 @@ def sweep_folder(
         words: What `sweep_words` says of the command line.
         anew: Whether a new one is wanted in any case.
         claim: Make the directory, so that the next one who asks finds it.
+
+    Raises:
+        UserError: When it cannot be made, as on a full disk.
     """
     folder = runs / name / f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}_sweep"
     if not claim:
@@ -78,9 +82,8 @@ def sweep_folder(
         found = None if anew else begun_sweep(runs, program, words)
         if found:
             return found
-        folder.mkdir(parents=True)
         begun = json.dumps({"plan": {"program": program, "words": list(words)}})
-        (folder / FILE).write_text(begun, encoding="utf-8")
+        write_whole(folder / FILE, begun)
         return folder
 
 
@@ -111,6 +114,9 @@ def job_folder(sweep: Path, number: int, words: Sequence[str]) -> str:
         sweep: The directory of the sweep; a new number in it is taken at once.
         number: The job's number in this run of the sweep, its own where that is free.
         words: The job's overrides.
+
+    Raises:
+        UserError: When its directory cannot be made, as on a full disk.
     """
     own = job_overrides(words)
     if not sweep.is_dir():
@@ -122,8 +128,7 @@ def job_folder(sweep: Path, number: int, words: Sequence[str]) -> str:
         if earlier < len(same):
             return str(same[earlier])
         free = number if number not in known else max(known) + 1
-        (sweep / str(free)).mkdir(exist_ok=True)
-        (sweep / str(free) / JOB).write_text(json.dumps({"overrides": own}), encoding="utf-8")
+        write_whole(sweep / str(free) / JOB, json.dumps({"overrides": own}))
     return str(free)
 
 

@@ -43,7 +43,8 @@ def only_program_on(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
             " directory"
         ) from None
     try:
-        file.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
+        with contextlib.suppress(OSError):  # on a full disk others are not told who has it
+            file.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
         yield
     finally:
         lock.release()

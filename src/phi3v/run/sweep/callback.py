@@ -29,7 +29,7 @@ from phi3v.run.lock import only_program_on
 from phi3v.run.outcome import GOOD
 from phi3v.run.sweep.directory import Plan, SweepDirectory
 from phi3v.run.sweep.places import cores, gpus_for, places
-from phi3v.run.sweep.report import write_sweep_report
+from phi3v.run.sweep.report import bring_up_to_date
 from phi3v.run.sweep.study import resume_study
 from phi3v.run.sweep.table import ending, listing
 
@@ -62,13 +62,13 @@ class Sweep(Callback):
                 sweep.path.mkdir(parents=True, exist_ok=True)
                 self._held.enter_context(only_program_on(sweep.path))
             _refuse_another(sweep, plan)
-            if searches and not self.dry_run:
-                resume_study(config, sweep)
+            known = sweep.plan() is not None
+            if not self.dry_run:
+                if searches:
+                    resume_study(config, sweep)
+                sweep.begin(plan)
         except (UserError, HydraException, OSError) as error:  # Hydra would only warn of them
             refuse(UserError(" ".join(str(error).split())))
-        known = sweep.plan() is not None
-        if not self.dry_run:
-            sweep.begin(plan)
         jobs = sweep.jobs(plan)
         print(listing(sweep, plan, jobs), flush=True)
         if known:
@@ -160,12 +160,11 @@ def finish(sweep: SweepDirectory) -> None:
     """Write the sweep's page, say what came out, and end with status 1 if something went wrong.
 
     Raises:
-        SystemExit: With status 1 when not every job is ok.
+        SystemExit: With status 1 when not every job is ok, or something cannot be written.
     """
     plan = sweep.plan()
     assert plan is not None
-    jobs = sweep.update()
-    write_sweep_report(sweep, plan, jobs)
+    jobs, is_written = bring_up_to_date(sweep, plan)
     print(ending(sweep, plan, jobs))
     print(f"sweep: {sweep.path}", flush=True)
     bad = sum(job.outcome is not None and job.state not in GOOD for job in jobs)
@@ -173,4 +172,5 @@ def finish(sweep: SweepDirectory) -> None:
     if bad or left:
         also = f", {left} did not run" if left else ""
         print(f"error: {bad} of {len(jobs)} jobs failed{also}", file=sys.stderr)
+    if bad or left or not is_written:
         raise SystemExit(1)

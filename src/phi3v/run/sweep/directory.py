@@ -21,6 +21,7 @@ from typing import Any
 from filelock import FileLock
 
 from phi3v.config.sweeps import FILE, job_folders, job_overrides
+from phi3v.files import write_whole
 from phi3v.run.outcome import FILE as OUTCOME
 from phi3v.run.outcome import Outcome
 from phi3v.task import direction
@@ -105,9 +106,12 @@ class SweepDirectory:
         self.path = Path(path)
 
     def begin(self, plan: Plan) -> None:
-        """Write down what is going to happen, and which jobs an earlier end left behind."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        _write(self.path / FILE, json.dumps({"plan": asdict(plan)}))
+        """Write down what is going to happen, and which jobs an earlier end left behind.
+
+        Raises:
+            UserError: When something cannot be written, as on a full disk; here and below.
+        """
+        write_whole(self.path / FILE, json.dumps({"plan": asdict(plan)}))
         for job in self.jobs():
             if job.state == "running":
                 left = Outcome("interrupted", reason="the sweep ended before it")
@@ -130,7 +134,7 @@ class SweepDirectory:
         """Note that a job is about to run, which has a directory already."""
         earlier = Outcome.read(folder)
         spent = self.seconds_before(folder) + (earlier.seconds or 0.0 if earlier else 0.0)
-        _write(folder / _BEGUN, str(spent))
+        write_whole(folder / _BEGUN, str(spent))
         (folder / OUTCOME).unlink(missing_ok=True)
         self.update()
 
@@ -189,8 +193,8 @@ class SweepDirectory:
             assert plan is not None
             rows = [_row(job) for job in jobs]
             record = {"plan": asdict(plan), "direction": plan.direction, "jobs": rows}
-            _write(self.path / FILE, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-            _write(self.path / TABLE, _table(jobs))
+            write_whole(self.path / FILE, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+            write_whole(self.path / TABLE, _table(jobs))
         return jobs
 
 
@@ -227,10 +231,3 @@ def _table(jobs: Sequence[Job]) -> str:
         cells = [row[name] for name in names] + [row["overrides"].get(key) for key in keys]
         writer.writerow(["" if cell is None else cell for cell in cells])
     return text.getvalue()
-
-
-def _write(file: Path, text: str) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f"{file.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(file)

@@ -1,5 +1,6 @@
 """One job of a sweep: run in a process of its own, unless it has been."""
 
+import contextlib
 import json
 import logging
 import os
@@ -11,7 +12,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from phi3v.config.front_door import COMMAND
+from phi3v.config.front_door import COMMAND, refuse
 from phi3v.config.resolvers import count_devices
 from phi3v.errors import UserError
 from phi3v.run.lock import only_program_on
@@ -23,7 +24,7 @@ from phi3v.run.sweep.directory import SweepDirectory
 from phi3v.run.sweep.nursery import PRELOAD, ForkedJob, can_fork
 from phi3v.run.sweep.places import gpus_for, place, places, share
 from phi3v.run.sweep.process import clean_environment, job_command, wait_for
-from phi3v.run.sweep.report import write_sweep_report
+from phi3v.run.sweep.report import bring_up_to_date
 from phi3v.run.sweep.table import progress
 
 TERMINAL = "terminal.log"
@@ -43,9 +44,13 @@ def run_job(cfg: DictConfig, folder: Path, program: str) -> float:
 
     Raises:
         NoFigureError: Instead of NaN, in a search.
-        SystemExit: When the sweep is to end: by a signal, or with `fail_fast`.
+        SystemExit: When the sweep is to end: by a signal, with `fail_fast`, or because what becomes
+            of a job cannot be written down, as on a full disk.
     """
-    outcome, searches = _run_job(cfg, folder, program)
+    try:
+        outcome, searches = _run_job(cfg, folder, program)
+    except UserError as error:
+        refuse(error)
     if searches and outcome.objective is None:
         raise NoFigureError(f"job {folder.name} {outcome.status}: {outcome.reason}")
     return outcome.figure
@@ -69,16 +74,16 @@ def _run_job(cfg: DictConfig, folder: Path, program: str) -> tuple[Outcome, bool
     try:
         outcome = _elsewhere(cfg, folder, goes_on, plan.at_once if plan else 1, program)
     except SystemExit:
-        if Outcome.read(folder) is None:
-            Outcome("interrupted", reason="the sweep was ended before it").write(folder)
-        sweep.update()
+        with contextlib.suppress(UserError):  # a full disk: the next start finds it out
+            if Outcome.read(folder) is None:
+                Outcome("interrupted", reason="the sweep was ended before it").write(folder)
+            sweep.update()
         print(f"\ninterrupted; the same command goes on\nsweep: {sweep.path}", file=sys.stderr)
         raise
     if outcome.status not in GOOD:
         log.error("%s %s: %s (see %s)", name, outcome.status, outcome.reason, folder)
     if plan:
-        jobs = sweep.update()
-        write_sweep_report(sweep, plan, jobs)
+        jobs, _ = bring_up_to_date(sweep, plan)
         print(f"\n{progress(plan, jobs)}\n", flush=True)
         vain = searches and len(jobs) >= plan.trials and all(job.objective is None for job in jobs)
         if vain or (outcome.status not in GOOD and cfg.get("fail_fast")):

@@ -3,13 +3,16 @@
 write_sweep_report(sweep, plan, jobs)
 """
 
+import sys
 from collections.abc import Sequence
 from functools import partial
 from html import escape
 
+from phi3v.errors import UserError
 from phi3v.evaluation.figures import metric_title, write_figure
 from phi3v.evaluation.page import page, points, tick
 from phi3v.evaluation.sweep_charts import Curve, Way, curves, parallel_coordinates
+from phi3v.files import write_whole
 from phi3v.run.directory import RunDirectory
 from phi3v.run.outcome import GOOD
 from phi3v.run.sweep.answer import Setting, answer
@@ -19,8 +22,29 @@ from phi3v.run.sweep.table import duration
 _MOST_AXES = 8
 
 
+def bring_up_to_date(sweep: SweepDirectory, plan: Plan) -> tuple[list[Job], bool]:
+    """Write the sweep's files anew; what keeps them from it is told and ends nothing.
+
+    All that they say is in the jobs' own directories, so the next time makes up for it.
+
+    Returns:
+        All jobs, and whether all files are written.
+    """
+    try:
+        jobs = sweep.update()
+        write_sweep_report(sweep, plan, jobs)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return sweep.jobs(), False
+    return jobs, True
+
+
 def write_sweep_report(sweep: SweepDirectory, plan: Plan, jobs: Sequence[Job]) -> None:
-    """Write the page, as far as the sweep has come."""
+    """Write the page, as far as the sweep has come.
+
+    Raises:
+        UserError: When it cannot be written, as on a full disk.
+    """
     found = answer(jobs, plan.direction)
     sections = [
         _head(sweep, plan, jobs, found),
@@ -29,9 +53,7 @@ def write_sweep_report(sweep: SweepDirectory, plan: Plan, jobs: Sequence[Job]) -
         _curves(sweep, plan, jobs),
         _overrides(plan, jobs),
     ]
-    part = sweep.path / f"{REPORT}.part"
-    part.write_text(page(f"Sweep {sweep.path.name}", sections), encoding="utf-8")
-    part.replace(sweep.path / REPORT)
+    write_whole(sweep.path / REPORT, page(f"Sweep {sweep.path.name}", sections))
 
 
 def _head(sweep: SweepDirectory, plan: Plan, jobs: Sequence[Job], found: Sequence[Setting]) -> str:
