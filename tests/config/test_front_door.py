@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from phi3v.config.composing import check_command_line
-from phi3v.config.front_door import _place_sweep, read_arguments
+from phi3v.config.front_door import _place, read_arguments
 from phi3v.config.overrides import alternatives, read_overrides, without_null
 from phi3v.errors import UserError
 
@@ -248,9 +248,28 @@ def test_wrong_flags_are_refused_in_one_line(words: list[str], fault: str) -> No
         read_arguments(words)
 
 
-def test_a_sweep_directory_that_is_empty_is_no_directory() -> None:
-    with pytest.raises(UserError, match="sweep_dir=: empty"):
-        _place_sweep(read_arguments(["-m", "seed=1,2", "sweep_dir="]))
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("sweep_dir=", "hydra.run.dir=", "hydra.sweep.dir=", "hydra.sweep.subdir="),
+        *("hydra.run.dir=''", "hydra.run.dir=' '", "++hydra.run.dir=", "hydra.run.dir=null"),
+    ],
+)
+def test_a_directory_without_a_name_is_no_directory(word: str) -> None:
+    with pytest.raises(UserError) as caught:
+        _place(read_arguments(["-m", "seed=1,2", word]))
+    assert str(caught.value) == f"{word}: empty; give a directory, or leave the word out"
+
+
+def test_a_run_whose_directory_has_no_name_is_refused_before_anything(
+    program, tmp_path: Path
+) -> None:
+    done = program("train.py", "hydra.run.dir=")
+    assert done.returncode == 2
+    assert messages(done.stderr) == [
+        "error: hydra.run.dir=: empty; give a directory, or leave the word out"
+    ]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_variable_that_is_not_set_is_no_run_and_null_is_none(program, tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ WRONG_INPUT = 2
 DRY_RUN = "--dry-run"
 # Variables that hold the command line of this program: as Hydra gets it, and as it was typed.
 COMMAND, TYPED = "PHI3V_COMMAND", "PHI3V_TYPED"
+_FOLDERS = ("sweep_dir", "hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 
 
 def enter(program: Callable[[], Any], script: str, name: str) -> None:
@@ -61,7 +62,7 @@ def enter(program: Callable[[], Any], script: str, name: str) -> None:
         given, arguments.overrides = arguments.overrides, without_null(arguments.overrides, conf)
         files = config_flags(arguments)
         _follow_run(arguments, conf, name)
-        _place_sweep(arguments)
+        _place(arguments)
         if not (arguments.hydra_help or arguments.info or arguments.shell_completion):
             plain = _check(arguments, conf, name)
             if name == "train" and plain.get("resume") is True:
@@ -181,14 +182,17 @@ def _find_run(arguments: argparse.Namespace, plain: dict[str, Any]) -> None:
         arguments.overrides.append(_run_dir(str(found)))
 
 
-def _place_sweep(arguments: argparse.Namespace) -> None:
-    """Take `sweep_dir=` and `--dry-run` as what they mean to Hydra; refuse a sweep without -m."""
+def _place(arguments: argparse.Namespace) -> None:
+    """Refuse directories without a name, and a sweep without -m.
+
+    `sweep_dir=` and `--dry-run` are put into the words that Hydra has for them.
+    """
     words = []
     swept = arguments.multirun or "hydra.mode=RUN" in arguments.overrides  # or one of its jobs
     for word in arguments.overrides:
         key, _, value = word.partition("=")
-        if word == "sweep_dir=":
-            raise UserError("sweep_dir=: empty; give a directory, or leave the word out")
+        if key.lstrip("+") in _FOLDERS and value.strip(" '\"").lower() in ("", "null"):
+            raise UserError(f"{word}: empty; give a directory, or leave the word out")
         if key in ("sweep", "sweep_dir") and value and not swept:
             raise UserError(f"{word}: that is for a sweep; add -m")
         words.append(f"hydra.sweep.dir={value}" if key == "sweep_dir" else word)
