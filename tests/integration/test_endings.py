@@ -67,8 +67,10 @@ def test_an_interrupted_sweep_lets_its_job_save_first(cache, tmp_path) -> None:
 
 
 def test_a_training_shorter_than_an_epoch_is_validated_at_its_end(program) -> None:
-    done = program("train.py", *SMALL, "trainer.max_steps=1")
+    # Without a limit the test split is scored as a whole.
+    done = program("train.py", *SMALL, "trainer.max_steps=1", "trainer.limit_test_batches=null")
     assert done.status == 0, done.err[-3000:]
+    assert len((done.run / "predictions.jsonl").read_text().splitlines()) == 6
     outcome = json.loads((done.run / "outcome.json").read_text())
     assert outcome["objective"] == done.metrics["metrics"]["val/full_price/mape"]
 
@@ -108,6 +110,8 @@ def test_a_training_that_diverges_still_leaves_its_figures(program) -> None:
         (["~data.splits.test", "data.splits.val=0.2"], "split=test"),
         (["adapter.r=0"], "adapter r=0"),
         (["trainer.val_check_interval=1000"], "an epoch has 6 batches"),
+        (["trainer.limit_train_batches=0.001"], "trainer.limit_train_batches=0.001: of the 6 "),
+        (["trainer.limit_val_batches=0.001"], "trainer.limit_val_batches=0.001: of the "),
     ],
 )
 def test_what_cannot_end_well_is_refused_before_the_first_step(
@@ -170,6 +174,15 @@ def test_a_run_without_its_splits_or_with_another_adapter_is_not_guessed_at(
     refused = program("eval.py", f"run={tmp_path / 'run'}")
     assert refused.status == 2
     assert "splits.json: missing" in refused.err
+
+
+def test_shares_that_are_no_batch_are_told_before_the_model_is_loaded(program) -> None:
+    refused = program(
+        "train.py", *SMALL, "model.path=no/such/model", "trainer.limit_train_batches=0.001"
+    )
+    assert refused.status == 2
+    assert "of the 6 batches of train that is none" in refused.err
+    assert "no/such/model" not in refused.err
 
 
 def test_mistakes_in_the_data_are_told_before_the_model_is_loaded(program) -> None:

@@ -1,7 +1,7 @@
 """Builds the pieces of a run from its configuration, in the order in which they need each other."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from phi3v.adapter.beside import settings_of
 from phi3v.adapter.order import check_base
 from phi3v.adapter.reading import leaves_base_alone as untouched
 from phi3v.config import instantiate, instantiate_source
-from phi3v.data import ImageTextDataModule, LoadedOnce, Source
+from phi3v.data import Example, ImageTextDataModule, LoadedOnce, Source
 from phi3v.errors import UserError
 from phi3v.model import Checkpoint, Loaded
 from phi3v.model.memory import PictureMemory
@@ -56,6 +56,7 @@ def build(
     splits_file: Path | None = None,
     hollow: bool = False,
     device: torch.device | None = None,
+    check: Callable[[Sequence[Example]], None] = lambda examples: None,
 ) -> Pieces:
     """Loads data and base model.
 
@@ -66,13 +67,14 @@ def build(
         splits_file: Takes the splits from there instead of making them.
         hollow: Leaves the weights in their files, to be read by a model that will be divided.
         device: Where weights are read to from their files, without a stay in the CPU's memory.
+        check: Refuses examples before the model is loaded.
 
     Raises:
         UserError: For whatever is wrong with configuration, data or model.
     """
     task = cast(Task, instantiate(cfg.task))
     source: Source = LoadedOnce(cast(Source, instantiate_source(cfg.data)))
-    source.load(task)  # before the model: mistakes in the data are told first
+    check(source.load(task))  # before the model: mistakes in the data are told first
 
     def load(hollow: bool = False) -> Loaded:
         # What is added to the weights needs them as well.

@@ -5,6 +5,9 @@ check_objective(cfg.objective, task)
 check_splits(pieces)
 """
 
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import lightning
@@ -16,7 +19,8 @@ from phi3v.adapter import Adapter
 from phi3v.config import instantiate
 from phi3v.config.launchers import launched_processes
 from phi3v.config.resolvers import count_devices
-from phi3v.data import ImageTextDataModule
+from phi3v.data import Example, ImageTextDataModule, LengthBatchSampler, make_splits
+from phi3v.data.splits import read_splits
 from phi3v.errors import UserError
 from phi3v.optim.adamw import no_lora_to_speed_up
 from phi3v.run.assembly import Pieces
@@ -148,6 +152,68 @@ def check_monitored(cfg: DictConfig, task: Task, callbacks: list[Any]) -> None:
                 f"{type(callback).__name__} watches {monitored!r}, which nothing measures; there"
                 f" are {', '.join(sorted(known))}"
             )
+
+
+def check_shares(trainer: lightning.Trainer, batches: Callable[[str], int]) -> None:
+    """Refuses a share of the batches that is none of them, where something has to be done with one.
+
+    Args:
+        trainer: Its limits are numbers of batches (int) or shares of them (float).
+        batches: How many there are, by split; asked only for what a share is taken of.
+
+    Raises:
+        UserError: When nothing would be trained, or a validation that is wanted would be empty.
+    """
+    if not trainer.limit_train_batches:
+        raise UserError(
+            "trainer.limit_train_batches=0: nothing would be trained; give at least 1, or score"
+            " the base as it is with python eval.py"
+        )
+    overfits = bool(getattr(trainer, "overfit_batches", 0))  # which goes before the limits
+    for split in ("train", "val"):
+        share = getattr(trainer, f"limit_{split}_batches")
+        if not isinstance(share, float) or share in (0.0, 1.0):
+            continue
+        if int((number := batches(split)) * share) < 1:
+            key = "overfit_batches" if overfits else f"limit_{split}_batches"
+            least = math.ceil(1e4 / number) / 1e4
+            raise UserError(
+                f"trainer.{key}={share:g}: of the {number} batches of {split} that is none; give at"
+                f" least {least:g}, or a number of batches such as 1"
+            )
+
+
+def batches_planned(
+    cfg: DictConfig,
+    trainer: lightning.Trainer,
+    examples: Sequence[Example],
+    splits_file: Path | None,
+    split: str,
+) -> int:
+    """How many batches a rank has of a split, told before the examples are measured.
+
+    Args:
+        cfg: The configuration; its data may still be left out where they turn out unusable.
+        trainer: Knows how many processes there are.
+        examples: All that the source has.
+        splits_file: Says which of them are whose; None divides them as the configuration says.
+        split: "train" or "val".
+    """
+    data, training = cfg.data, split == "train"
+    file = splits_file or (Path(data.splits_file) if data.get("splits_file") else None)
+    shares, seed = dict(data.splits), data.get("seed", 0)
+    splits = read_splits(file) if file else make_splits(examples, shares, seed)
+    count = len(splits.get(split, ()))
+    if not training and (most := data.get("eval_limit")) is not None:
+        count = min(count, most)
+    sampler = LengthBatchSampler(
+        [1] * count,
+        batch_size=data.batch_size if training else data.get("eval_batch_size") or data.batch_size,
+        drop_last=training and bool(data.get("drop_last")),
+        num_replicas=trainer.world_size,
+        accumulate=trainer.accumulate_grad_batches if training else 1,
+    )
+    return len(sampler)
 
 
 def check_intervals(trainer: lightning.Trainer, data: ImageTextDataModule) -> None:

@@ -159,7 +159,7 @@ def _answers(
             split=cfg.split, max_new_tokens=cfg.max_new_tokens,
             base=base_of(model, lambda: base_again(pieces, trainer)) if run else None,
             device=trainer.strategy.root_device, subject=subject,
-            limit=cfg.trainer.limit_test_batches,
+            limit=trainer.limit_test_batches,
             others=Beside(others, model, pieces, gib).models(),
         )  # fmt: skip
         leave()

@@ -5,8 +5,9 @@ setup.trainer.fit(setup.module, datamodule=setup.pieces.data)
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import lightning
@@ -17,14 +18,17 @@ from phi3v.adapter import Adapter
 from phi3v.config import instantiate, public_config
 from phi3v.config.containers import dotted_keys, value_at
 from phi3v.config.launchers import is_first_process
+from phi3v.data import Example
 from phi3v.data.splits import save_splits
 from phi3v.metric import FieldMetrics
 from phi3v.run.assembly import Pieces, adapter_of, build, remember_pictures
 from phi3v.run.checks import (
+    batches_planned,
     check_intervals,
     check_lora_plus,
     check_monitored,
     check_objective,
+    check_shares,
     check_splits,
     make_trainer,
 )
@@ -114,16 +118,25 @@ def _pieces(
 ) -> Pieces:
     """Loads data and base, and tells what there is; the splits are written down."""
     divided = isinstance(trainer.strategy, ShardedStrategy)
+    # The examples that the run was begun with keep their places.
+    splits_file = run.splits if begun.checkpoint else None
+
+    def check_early(examples: Sequence[Example]) -> None:
+        check_shares(trainer, partial(batches_planned, cfg, trainer, examples, splits_file))
+
     pieces = build(
         cfg,
-        # The examples that the run was begun with keep their places.
-        splits_file=run.splits if begun.checkpoint else None,
+        splits_file=splits_file,
         hollow=divided and not adapter.reads_weights,
         device=None if divided else trainer.strategy.root_device,
+        check=check_early,
     )
     check_splits(pieces)
-    pieces.data.trainer = trainer  # which decides how many batches an epoch has on this rank
-    check_intervals(trainer, pieces.data)
+    data = pieces.data
+    data.trainer = trainer  # which decides how many batches an epoch has on this rank
+    loaders = {"train": data.train_dataloader, "val": data.val_dataloader}
+    check_shares(trainer, lambda split: len(loaders[split]()))  # without what was left out
+    check_intervals(trainer, data)
     if is_first_process() and begun.checkpoint is None:  # else they have come from there
         save_splits(pieces.data.splits, run.splits)
     log.info(pieces.data.summary())

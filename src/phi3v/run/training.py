@@ -97,7 +97,7 @@ def _test(cfg: DictConfig, setup: Setup, run: RunDirectory) -> tuple[Path, Answe
             model, pieces.task, pieces.data,
             split="test", max_new_tokens=cfg.max_new_tokens,
             base=base_of(model, lambda: base_again(pieces, trainer)),
-            device=trainer.strategy.root_device, limit=cfg.trainer.limit_test_batches,
+            device=trainer.strategy.root_device, limit=trainer.limit_test_batches,
         )  # fmt: skip
         leave()
     return kept, answers
