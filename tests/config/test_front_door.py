@@ -88,6 +88,14 @@ WRONG = {
     "optimizer.betas=[0.9,abc]": "optimizer.betas.1=abc: expected number",
     "trainer.precision=bf17": "trainer.precision=bf17: expected bf16 or bf16-true or bf16-mixed or",
     "+experimnt=lora_r16": "unknown key 'experimnt' (did you mean 'experiment'?)",
+    "seed=-1": "seed=-1: from 0 to 4294967295",
+    "seed=4294967296": "seed=4294967296: from 0 to 4294967295",
+    "max_new_tokens=0": "max_new_tokens=0: at least 1",
+    "max_skipped_steps=-1": "max_skipped_steps=-1: at least 0",
+    "optimizer.lr=-1e-3": "optimizer.lr=-0.001: not below zero",
+    "optimizer.weight_decay=-1": "optimizer.weight_decay=-1: not below zero",
+    "trainer.limit_test_batches=0": "trainer.limit_test_batches=0: a run ends with what its test",
+    "trainer.limit_test_batches=0.0": "trainer.limit_test_batches=0.0: a run ends with what its",
     "run=": "run=: empty; give the directory of a run, or run=null for none",
     "run=' '": "empty; give the directory of a run",
     "+experiment=lora_r16": "+experiment=lora_r16: write it without the +",
@@ -112,6 +120,8 @@ def test_a_wrong_word_is_answered_with_the_right_one(conf: Path, word: str) -> N
         ["trainer=ddp", "trainer.devices=[0,1,2,3]", "data.batch_size=2"],
         ["adapter.scope=[decoder,vision]", "optimizer.parts.vision.lr=1e-5", "seed=1"],
         ["adapter=none", "debug=step", "logger=wandb", "logger.offline=false", "name=mine"],
+        ["seed=0", "max_new_tokens=1", "optimizer.lr=0", "trainer.limit_test_batches=0.001"],
+        ["trainer.limit_test_batches=null", "optimizer.weight_decay=0", "seed=4294967295"],
         ["hydra.run.dir=elsewhere", "callbacks.progress.seconds=1", "~callbacks.samples"],
     ],
 )
@@ -124,12 +134,21 @@ def test_a_sweep_is_checked_in_all_its_values(conf: Path) -> None:
         (["adapter=lora,ful"], "unknown choice 'ful'"),
         (["optimizer.lr=1,x", "adapter.r=choice(1,2)"], "optimizer.lr=x: expected number"),
         (["seed=range(1,3)", "adapter.r=4,8.5"], "adapter.r=8.5: expected whole number"),
+        (["seed=7,-1"], "seed=-1: from 0 to"),
+        (["optimizer.lr=interval(-1,1)"], "optimizer.lr=-1.0: not below zero"),
     ]:
         with pytest.raises(UserError, match=fault):
             check_command_line(conf, "train", words, "train", multirun=True)
     good = ["experiment=lora_r8,lora_r16", "optimizer.lr=interval(0.1,1)", "seed=range(1,4)"]
     good.append("trainer=glob(*pu)")
     check_command_line(conf, "train", good, "train", multirun=True)
+
+
+def test_words_that_do_not_go_together_are_refused_whichever_job_has_them(conf: Path) -> None:
+    words = ["batch_size=8,12", "data.batch_size=4,8"]
+    fault = r"^batch_size=12 cannot be made of steps of 8 examples \(data\.batch_size=8 x"
+    with pytest.raises(UserError, match=fault):
+        check_command_line(conf, "train", words, "train", multirun=True)
 
 
 def test_a_sweep_of_many_jobs_is_checked_with_few_compositions() -> None:

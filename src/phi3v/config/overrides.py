@@ -4,6 +4,8 @@ words = read_overrides(["experiment=lora_r8,lora_r16", "optimizer.lr=1e-4"])
 for overrides in alternatives(words): ...      # one list for each thing that a sweep may choose
 """
 
+import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,8 @@ from hydra.errors import HydraException
 from phi3v.config.spelling import nearest
 from phi3v.errors import UserError
 
+# Jobs of a sweep that are all composed before it starts, in a second or two.
+_SMALL = 16
 # Groups of which nothing need be chosen.
 OPTIONAL = {"experiment", "sweep", "debug", "local"}
 # Choices of Hydra's own groups that an extra of this project brings.
@@ -118,13 +122,17 @@ def chosen(word: Override) -> list[object]:
 
 
 def alternatives(words: Sequence[Override]) -> Iterator[list[str]]:
-    """What a sweep composes, with every choice at least once but not in every combination.
+    """What a sweep composes: all jobs of a small one, of a large one every choice at least once.
 
     Yields:
-        First the first choice of every word, then each other choice beside the first ones. That
-        finds a wrong word in a sweep of thousands of jobs with a handful of compositions.
+        First the first choice of every word. Of a large sweep then each other choice beside the
+        first ones: that finds a wrong word among thousands of jobs with a handful of compositions,
+        but not two words that do not go together.
     """
     ways = [_ways(word) for word in words]
+    if math.prod(map(len, ways)) <= _SMALL:
+        yield from map(list, itertools.product(*ways))
+        return
     first = [way[0] for way in ways]
     yield first
     for place, way in enumerate(ways):

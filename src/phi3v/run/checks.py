@@ -78,20 +78,6 @@ def check_nodes(cfg: DictConfig) -> None:
         )
 
 
-def check_numbers(cfg: DictConfig) -> None:
-    """Refuses numbers that would only fail after minutes.
-
-    Raises:
-        UserError: When a number is out of its range.
-    """
-    if cfg.max_new_tokens < 1:
-        raise UserError(f"max_new_tokens={cfg.max_new_tokens}: at least 1")
-    if cfg.get("max_skipped_steps", 0) < 0:  # a bare base that is scored has none
-        raise UserError(f"max_skipped_steps={cfg.max_skipped_steps}: at least 0")
-    if not 0 <= cfg.seed < 2**32:
-        raise UserError(f"seed={cfg.seed}: from 0 to {2**32 - 1}")
-
-
 def check_step(cfg: DictConfig) -> None:
     """Refuses shares of a step that do not make up the step.
 

@@ -29,7 +29,6 @@ from phi3v.run.assembly import (
 )
 from phi3v.run.checks import (
     check_nodes,
-    check_numbers,
     check_objective,
     check_processes,
     make_trainer,
@@ -70,7 +69,6 @@ def evaluate(cfg: DictConfig) -> float | None:
     if run:
         check_finished(run)
     quiet_libraries()
-    check_numbers(cfg)
     repeatable(cfg.seed)
     if is_first_process():
         save_config(cfg, here.path)

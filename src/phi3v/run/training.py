@@ -20,7 +20,7 @@ from phi3v.config.launchers import is_first_process
 from phi3v.errors import PrunedError
 from phi3v.run.answering import Answers, answer
 from phi3v.run.assembly import Pieces, base_again, base_of
-from phi3v.run.checks import check_numbers, check_processes, check_step
+from phi3v.run.checks import check_processes, check_step
 from phi3v.run.directory import RunDirectory
 from phi3v.run.ending import show_results, write_results
 from phi3v.run.environment import environment
@@ -48,7 +48,6 @@ def train(cfg: DictConfig) -> float | None:
     run = RunDirectory(Path(cfg.paths.run))
     quiet_libraries()
     check_processes(cfg)
-    check_numbers(cfg)
     check_step(cfg)
     repeatable(cfg.seed)
     begun = take_up(cfg, run) if goes_on(cfg) else Begun()
