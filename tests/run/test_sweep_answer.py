@@ -40,6 +40,25 @@ def test_seeds_are_taken_together_and_failures_come_last() -> None:
     assert alone.command(plan([])) == "python train.py lr=1 seed=3"
 
 
+def test_a_seed_that_is_given_twice_is_one_seed(tmp_path: Path) -> None:
+    [one] = answer([job(0, 0.1, lr=1, seed=7), job(1, 0.1, lr=1, seed=7)], "min")
+    assert (one.objectives, one.spread, one.seeds) == ([0.1], None, 1)
+    jobs = [
+        job(0, 0.1, lr=1, seed=7), job(1, 0.3, lr=1, seed=7), job(2, 0.4, lr=1, seed=8),
+        job(3, 0.9, lr=2, seed=7), job(4, None, "failed", lr=2, seed=7),
+    ]  # fmt: skip
+    best, other = answer(jobs, "min")
+    assert best.objectives == pytest.approx([0.2, 0.4])
+    assert best.spread == pytest.approx(0.2 / 2**0.5)
+    assert (best.seeds, other.seeds, other.spread) == (2, 1, None)
+    sweep = SweepDirectory(tmp_path)
+    assert "± 14.1 % over 2 seeds (jobs 0, 1, 2)" in ending(sweep, plan(jobs), jobs)
+    write_sweep_report(sweep, plan(jobs), jobs)
+    page = (tmp_path / "sweep.html").read_text(encoding="utf-8")
+    assert "<td>2 of 2</td>" in page
+    assert "<td>1 of 1</td>" in page
+
+
 def plan(jobs: list[Job], **changes: object) -> Plan:
     settings = {"words": ("lr=1,2",), "program": "train.py", "objective": "val/price/mape"}
     return Plan(**settings, jobs=tuple(one.overrides for one in jobs), trials=len(jobs), **changes)

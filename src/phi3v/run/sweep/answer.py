@@ -21,7 +21,7 @@ class Setting:
 
     Attributes:
         overrides: What makes it, without seeds where there are several.
-        jobs: Its jobs that were begun, one for each seed.
+        jobs: Its jobs that were begun, one or more for each seed.
     """
 
     overrides: tuple[str, ...]
@@ -29,8 +29,17 @@ class Setting:
 
     @property
     def objectives(self) -> list[float]:
-        """What its jobs returned."""
-        return [job.objective for job in self.jobs if job.objective is not None]
+        """What came of each seed; the mean where one was given more than once."""
+        found: dict[tuple[str | None, ...], list[float]] = {}
+        for job in self.jobs:
+            if job.objective is not None:
+                found.setdefault(_seed(job), []).append(job.objective)
+        return [statistics.fmean(group) for group in found.values()]
+
+    @property
+    def seeds(self) -> int:
+        """How many seeds it was begun with."""
+        return len({_seed(job) for job in self.jobs})
 
     @property
     def mean(self) -> float:
@@ -79,6 +88,10 @@ def answer(jobs: Sequence[Job], direction: str) -> list[Setting]:
     known = [setting for setting in settings if setting.objectives]
     sign = 1 if direction == "min" else -1
     return sorted(known, key=lambda setting: (not setting.is_sound, sign * setting.mean))
+
+
+def _seed(job: Job) -> tuple[str | None, ...]:
+    return tuple(job.values.get(key) for key in SEEDS)
 
 
 def _without(overrides: Sequence[str], keys: Sequence[str]) -> tuple[str, ...]:

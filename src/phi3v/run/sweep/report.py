@@ -126,11 +126,11 @@ def _job_row(
 
 def _settings(plan: Plan, found: Sequence[Setting], keys: Sequence[str]) -> str:
     """Means over seeds, where there are several."""
-    if not any(len(setting.jobs) > 1 for setting in found):
+    if not any(setting.seeds > 1 for setting in found):
         return ""
     rows = "".join(
         f"<tr{' class=own' if place == 0 else ''}><th>{escape(_differences(setting, keys))}</th>"
-        f"<td>{_figure(plan, setting)}</td><td>{len(setting.objectives)} of {len(setting.jobs)}"
+        f"<td>{_figure(plan, setting)}</td><td>{len(setting.objectives)} of {setting.seeds}"
         "</td></tr>"
         for place, setting in enumerate(found)
     )
