@@ -218,6 +218,26 @@ def test_a_search_goes_on_where_it_stopped(start: Start, here: Path, tmp_path: P
 
 
 @pytest.mark.slow
+def test_a_search_that_has_had_more_trials_than_are_wanted_gives_its_answer(
+    start: Start, here: Path, tmp_path: Path
+) -> None:
+    seen = tmp_path / "seen.txt"
+    words = ("-m", "sweep=optuna", "~hydra.sweeper.params.experiment", "adapter.r=choice(2,4)")
+    first = start(*words, "hydra.sweeper.n_trials=3", environment={"SEEN": str(seen)})
+    assert first.returncode == 0, first.stderr
+    best = first.stdout[first.stdout.index("best val/full_price/mape") :]
+    again = start(*words, "hydra.sweeper.n_trials=2", environment={"SEEN": str(seen)})
+    assert again.returncode == 0, again.stderr
+    assert len(seen.read_text().split()) == 3
+    (line,) = [line for line in again.stdout.splitlines() if "n_trials=2:" in line]
+    assert "3 jobs of this sweep have ended already, and no other is begun" in line
+    assert again.stdout.endswith(best)
+    for told in (first, again):  # Optuna's own lines are coloured wherever they go
+        assert "\x1b" not in told.stdout + told.stderr
+        assert "study" not in told.stderr
+
+
+@pytest.mark.slow
 def test_a_search_of_which_nothing_comes_says_so(start: Start) -> None:
     words = ("~hydra.sweeper.params.experiment", "adapter.r=13", "hydra.sweeper.n_trials=2")
     done = start("-m", "sweep=optuna", *words)

@@ -59,6 +59,27 @@ def test_a_seed_that_is_given_twice_is_one_seed(tmp_path: Path) -> None:
     assert "<td>1 of 1</td>" in page
 
 
+def test_long_numbers_are_short_in_tables_and_whole_where_they_are_used(tmp_path: Path) -> None:
+    sweep, rates = SweepDirectory(tmp_path), ["0.0012345678901234567", "0.0023456789012345678"]
+    jobs = [job(n, 0.2 - n / 10, rate=rate, seed=123456) for n, rate in enumerate(rates)]
+    jobs += [job(2, 0.4, rate="2e-3", seed=123457), job(3, 0.1, rate=rates[1], seed=123457)]
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "metrics.csv").write_text("step,val/price/mape\n1,0.3\n2,0.2\n")
+    tables = [listing(sweep, plan(jobs), jobs), progress(plan(jobs), jobs)]
+    write_sweep_report(sweep, plan(jobs), jobs)
+    page = (tmp_path / "sweep.html").read_text(encoding="utf-8")
+    command = f"python train.py rate={rates[1]}"
+    assert page.count(rates[1]) == 1  # in the command alone
+    assert command in page
+    assert command in ending(sweep, plan(jobs), jobs)
+    for text in (*tables, page):
+        for shown in ("0.001235", "0.002346", "2e-3", "123456"):
+            assert shown in text
+        assert rates[0] not in text
+    assert "job 1 rate=0.002346 seed=123456" in page
+    assert "<th>rate=0.002346</th>" in page
+
+
 def plan(jobs: list[Job], **changes: object) -> Plan:
     settings = {"words": ("lr=1,2",), "program": "train.py", "objective": "val/price/mape"}
     return Plan(**settings, jobs=tuple(one.overrides for one in jobs), trials=len(jobs), **changes)

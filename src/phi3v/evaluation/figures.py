@@ -2,12 +2,13 @@
 
 write_figure("full_price/mape", 0.1423)   # "14.2 %"
 metric_title("full_price/within_10_percent")   # "within 10 %"
+write_settings(["0.0012345678901234567"])      # {"0.0012345678901234567": "0.001235"}
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from phi3v.task import METRICS
@@ -35,6 +36,7 @@ _TITLES = {
     "within_10_percent": "within 10 %",
 }
 _IN_UNITS = ("mae", "loss")
+_DIGITS = 4
 
 
 def metric_title(name: str) -> str:
@@ -62,6 +64,31 @@ def write_figure(name: str, value: float | None) -> str:
         return write_number(value)
     percent = 100 * value
     return f"{percent:.1f} %" if percent < 1000 else f"{write_number(percent)} %"
+
+
+def write_settings(values: Iterable[str]) -> dict[str, str]:
+    """Values of one override as tables show them, by what they are.
+
+    Long numbers, as a search draws them, have four digits there; more where those would make two
+    values the same. What is short, or no number, stays as it was written.
+    """
+    known = list(dict.fromkeys(values))
+    shown: dict[str, str] = {}
+    for digits in range(_DIGITS, 18):  # of which a float has 17
+        shown = {value: _shortened(value, digits) for value in known}
+        if len({*shown.values()}) == len(known):
+            break
+    return shown
+
+
+def _shortened(value: str, digits: int) -> str:
+    mantissa = value.lower().partition("e")[0]
+    if "." not in mantissa or sum(map(str.isdigit, mantissa.lstrip("+-0."))) <= digits:
+        return value
+    try:
+        return f"{float(value):.{digits}g}"
+    except ValueError:  # such as a version
+        return value
 
 
 def write_number(value: float) -> str:

@@ -28,7 +28,7 @@ from phi3v.evaluation.charts import (
     thin,
     tip,
 )
-from phi3v.evaluation.figures import write_number
+from phi3v.evaluation.figures import write_number, write_settings
 
 _WIDE = 900
 _MARGIN = 96
@@ -161,7 +161,7 @@ class _Scale:
 
     def labels(self) -> list[tuple[float, str]]:
         shown = self.values[:: math.ceil(len(self.values) / _MOST_LABELS)]
-        return [(self.place(value), value) for value in shown]
+        return [(self.place(value), text) for value, text in write_settings(shown).items()]
 
 
 def _line(places: str, rank: float, told: str) -> str:

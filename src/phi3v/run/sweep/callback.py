@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from hydra.errors import HydraException
@@ -26,11 +27,11 @@ from phi3v.config.sweeps import (
 )
 from phi3v.errors import UserError
 from phi3v.run.lock import only_program_on
-from phi3v.run.outcome import GOOD
-from phi3v.run.sweep.directory import Plan, SweepDirectory
+from phi3v.run.outcome import GOOD, SETTLED
+from phi3v.run.sweep.directory import Job, Plan, SweepDirectory
 from phi3v.run.sweep.places import cores, gpus_for, places
 from phi3v.run.sweep.report import bring_up_to_date
-from phi3v.run.sweep.study import resume_study
+from phi3v.run.sweep.study import resume_study, say_plainly
 from phi3v.run.sweep.table import ending, listing
 
 
@@ -65,6 +66,7 @@ class Sweep(Callback):
             known = sweep.plan() is not None
             if not self.dry_run:
                 if searches:
+                    say_plainly()
                     resume_study(config, sweep)
                 sweep.begin(plan)
         except (UserError, HydraException, OSError) as error:  # Hydra would only warn of them
@@ -72,8 +74,7 @@ class Sweep(Callback):
         jobs = sweep.jobs(plan)
         print(listing(sweep, plan, jobs), flush=True)
         if known:
-            done = sum(job.state == "ok" for job in jobs)
-            print(f"going on with this sweep: {done} of {plan.trials} jobs are done", flush=True)
+            print(_standing(plan, jobs, searches), flush=True)
         if self.dry_run:
             raise SystemExit(0)
         if searches and config.hydra.sweeper.n_trials < 1:
@@ -136,6 +137,18 @@ def _at_once(config: DictConfig) -> int:
     """How many jobs run at the same time; joblib counts from the end of the cores, as `-1`."""
     number = int(config.hydra.launcher.get("n_jobs") or 1)
     return number if number > 0 else max(1, cores() + 1 + number)
+
+
+def _standing(plan: Plan, jobs: Sequence[Job], searches: bool) -> str:
+    """How far a sweep is that was begun before."""
+    ended = sum(job.state in SETTLED for job in jobs)
+    if searches and ended > plan.trials:
+        return (
+            f"hydra.sweeper.n_trials={plan.trials}: {ended} jobs of this sweep have ended already,"
+            " and no other is begun; a larger number goes on"
+        )
+    done = sum(job.state == "ok" for job in jobs)
+    return f"going on with this sweep: {done} of {plan.trials} jobs are done"
 
 
 def _refuse_another(sweep: SweepDirectory, plan: Plan) -> None:

@@ -16,8 +16,8 @@ from phi3v.files import write_whole
 from phi3v.run.directory import RunDirectory
 from phi3v.run.outcome import GOOD
 from phi3v.run.sweep.answer import Setting, answer
-from phi3v.run.sweep.directory import REPORT, Job, Plan, SweepDirectory, varying
-from phi3v.run.sweep.table import duration
+from phi3v.run.sweep.directory import REPORT, Job, Plan, SweepDirectory, values_of, varying
+from phi3v.run.sweep.table import duration, settings
 
 _MOST_AXES = 8
 
@@ -49,7 +49,7 @@ def write_sweep_report(sweep: SweepDirectory, plan: Plan, jobs: Sequence[Job]) -
     sections = [
         _head(sweep, plan, jobs, found),
         _jobs(sweep, plan, jobs),
-        _settings(plan, found, varying(jobs)),
+        _settings(plan, found, jobs),
         _curves(sweep, plan, jobs),
         _overrides(plan, jobs),
     ]
@@ -93,7 +93,8 @@ def _jobs(sweep: SweepDirectory, plan: Plan, jobs: Sequence[Job]) -> str:
     name = f"{metric_title(plan.objective)}&nbsp;{arrow}"
     heads = ["job", *map(escape, keys), "status", name, "time", "memory", ""]
     best = next((one.jobs for one in answer(jobs, plan.direction)), ())
-    rows = "".join(_job_row(sweep, plan, job, keys, job in best) for job in jobs)
+    shown = settings(jobs)
+    rows = "".join(_job_row(sweep, plan, job, shown[job.number], job in best) for job in jobs)
     top = "".join(f"<th>{head}</th>" for head in heads)
     return (
         "<h2>Jobs</h2><p class='note'>A job's number leads to its own report.</p>"
@@ -103,7 +104,7 @@ def _jobs(sweep: SweepDirectory, plan: Plan, jobs: Sequence[Job]) -> str:
 
 
 def _job_row(
-    sweep: SweepDirectory, plan: Plan, job: Job, keys: Sequence[str], is_best: bool
+    sweep: SweepDirectory, plan: Plan, job: Job, values: Sequence[str], is_best: bool
 ) -> str:
     number = str(job.number)
     if RunDirectory(sweep.path / number).report.is_file():
@@ -115,8 +116,7 @@ def _job_row(
         f"{outcome.peak_memory_gib:.1f} GiB" if outcome and outcome.peak_memory_gib else "",
     ]
     reason = escape(outcome.reason) if outcome else ""
-    cells = [escape(job.values.get(key, "")) for key in keys]
-    cells += [job.state.replace("_", " "), *figures]
+    cells = [*map(escape, values), job.state.replace("_", " "), *figures]
     own = ' class="own"' if is_best else ""
     return (
         f"<tr{own}><th>{number}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}"
@@ -124,12 +124,12 @@ def _job_row(
     )
 
 
-def _settings(plan: Plan, found: Sequence[Setting], keys: Sequence[str]) -> str:
+def _settings(plan: Plan, found: Sequence[Setting], jobs: Sequence[Job]) -> str:
     """Means over seeds, where there are several."""
     if not any(setting.seeds > 1 for setting in found):
         return ""
     rows = "".join(
-        f"<tr{' class=own' if place == 0 else ''}><th>{escape(_differences(setting, keys))}</th>"
+        f"<tr{' class=own' if place == 0 else ''}><th>{escape(_differences(setting, jobs))}</th>"
         f"<td>{_figure(plan, setting)}</td><td>{len(setting.objectives)} of {setting.seeds}"
         "</td></tr>"
         for place, setting in enumerate(found)
@@ -142,21 +142,21 @@ def _settings(plan: Plan, found: Sequence[Setting], keys: Sequence[str]) -> str:
     )
 
 
-def _differences(setting: Setting, keys: Sequence[str]) -> str:
+def _differences(setting: Setting, jobs: Sequence[Job]) -> str:
     """The words by which a setting is not another one."""
-    words = [word for word in setting.overrides if word.lstrip("+").partition("=")[0] in keys]
-    return " ".join(words)
+    shown = zip(varying(jobs), settings(jobs)[setting.jobs[0].number], strict=True)
+    return " ".join(f"{key}={value}" for key, value in shown if key in values_of(setting.overrides))
 
 
 def _curves(sweep: SweepDirectory, plan: Plan, jobs: Sequence[Job]) -> str:
     histories = {
         job: RunDirectory(sweep.path / str(job.number)).read_history() for job in jobs if job.begun
     }
-    ranks, keys = _ranks(plan, jobs), varying(jobs)
+    ranks, names = _ranks(plan, jobs), _names(jobs)
     drawn = []
     for name in dict.fromkeys([plan.objective, "val/loss", "train/loss"]):
         lines = [
-            Curve(_name(job, keys), points(rows, name), ranks.get(job.number, 1.0))
+            Curve(names[job.number], points(rows, name), ranks.get(job.number, 1.0))
             for job, rows in histories.items()
         ]
         chart = curves(lines, name, partial(tick, name))
@@ -202,6 +202,10 @@ def _ranks(plan: Plan, jobs: Sequence[Job]) -> dict[int, float]:
     return {number: levels.index(one) / max(1, len(levels) - 1) for number, one in known.items()}
 
 
-def _name(job: Job, keys: Sequence[str]) -> str:
-    values = " ".join(f"{key}={job.values.get(key, '')}" for key in keys)
-    return f"job {job.number} {values}".rstrip()
+def _names(jobs: Sequence[Job]) -> dict[int, str]:
+    """What jobs are called beside their curves, by number."""
+    keys = varying(jobs)
+    return {
+        number: " ".join([f"job {number}", *map("=".join, zip(keys, values, strict=True))])
+        for number, values in settings(jobs).items()
+    }

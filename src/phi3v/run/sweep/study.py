@@ -38,11 +38,19 @@ def resume_study(config: DictConfig, sweep: SweepDirectory) -> None:
         _ask_again(str(sweeper.storage), str(sweeper.study_name), again)
 
 
+def say_plainly() -> None:
+    """Let Optuna tell of what is wrong alone, in lines like all others; its own are coloured."""
+    import optuna  # an extra
+
+    optuna.logging.set_verbosity(logging.WARNING)
+    for handler in logging.getLogger("optuna").handlers:
+        handler.setFormatter(logging.Formatter("optuna: %(message)s"))
+
+
 def _ask_again(storage: str, name: str, jobs: Iterable[Job]) -> None:
     """Queue the trials of jobs that have not come to an end of their own."""
     import optuna  # an extra, and only where a study is gone on with
 
-    optuna.logging.set_verbosity(logging.WARNING)
     study = optuna.load_study(study_name=name, storage=storage)
     for trial in study.trials:
         if trial.state == optuna.trial.TrialState.RUNNING:  # nobody is at work on it any more

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from phi3v.evaluation.figures import write_figure
+from phi3v.evaluation.figures import write_figure, write_settings
 from phi3v.run.outcome import GOOD
 from phi3v.run.sweep.answer import Setting, answer
 from phi3v.run.sweep.directory import Job, Plan, SweepDirectory, varying
@@ -26,11 +26,10 @@ _MOST_ROWS = 40
 
 def listing(sweep: SweepDirectory, plan: Plan, jobs: Sequence[Job]) -> str:
     """The jobs with their overrides and directories, before anything runs."""
-    keys = varying(jobs)
+    keys, shown = varying(jobs), settings(jobs)
     table = _new_table(["job", *keys, "directory"])
     for job in jobs[:_MOST_ROWS]:
-        values = [job.values.get(key, "") for key in keys]
-        _add(table, str(job.number), *values, str(sweep.path / str(job.number)))
+        _add(table, str(job.number), *shown[job.number], str(sweep.path / str(job.number)))
     same = [word for word in _words(jobs) if word.partition("=")[0] not in keys]
     head = f"sweep of {_count(plan.trials)}, {_at_once(plan)}: {sweep.path}"
     if same:
@@ -42,7 +41,7 @@ def listing(sweep: SweepDirectory, plan: Plan, jobs: Sequence[Job]) -> str:
 
 def progress(plan: Plan, jobs: Sequence[Job]) -> str:
     """All jobs with their state and figures, and how long the rest will take."""
-    keys = varying(jobs)
+    keys, shown = varying(jobs), settings(jobs)
     table = _new_table(["job", *keys, "status", _short(plan.objective), "time", "memory"])
     order = sorted(jobs, key=lambda job: _recency(job, jobs))[:_MOST_ROWS]
     for job in sorted(order, key=lambda job: job.number):
@@ -50,7 +49,7 @@ def progress(plan: Plan, jobs: Sequence[Job]) -> str:
         _add(
             table,
             str(job.number),
-            *[job.values.get(key, "") for key in keys],
+            *shown[job.number],
             job.state,
             write_figure(plan.objective, job.objective) if outcome else "",
             duration(outcome.seconds) if outcome and outcome.seconds else "",
@@ -73,6 +72,13 @@ def ending(sweep: SweepDirectory, plan: Plan, jobs: Sequence[Job]) -> str:
         lines.append("no job came to a figure")
     lines += ["", f"report: {sweep.path / 'sweep.html'}", f"table:  {sweep.path / 'sweep.csv'}"]
     return "\n".join(lines)
+
+
+def settings(jobs: Sequence[Job]) -> dict[int, list[str]]:
+    """What tables show of the keys in which jobs differ: by job, the values in their order."""
+    keys = varying(jobs)
+    shown = {key: write_settings(job.values.get(key, "") for job in jobs) for key in keys}
+    return {job.number: [shown[key][job.values.get(key, "")] for key in keys] for job in jobs}
 
 
 def _best(plan: Plan, found: Sequence[Setting]) -> list[str]:
