@@ -2,12 +2,16 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
 
+import optuna
 import pytest
 import yaml
+
+from phi3v.run.directory import RunDirectory
 
 from .conftest import ROOT, SMALL, assert_nobody_left, read_until, warm
 
@@ -140,3 +144,26 @@ def test_a_search_over_jobs_of_two_processes(home, env) -> None:
         assert config["optimizer"]["lr"] == pytest.approx(float(job["overrides"]["optimizer.lr"]))
     study = yaml.safe_load((home / "all" / "optimization_results.yaml").read_text())
     assert study["best_value"] == pytest.approx(min(job["objective"] for job in jobs))
+
+
+def test_a_search_ends_a_training_that_has_no_hope(home, env) -> None:
+    words = (
+        *("sweep=optuna", *SMALL, "trainer.max_epochs=3", "~hydra.sweeper.params.experiment"),
+        # The sampler draws the second one first, and both of them with its first three numbers.
+        *("optimizer.lr=choice(1e-9,0.004)", "hydra.sweeper.n_trials=3"),
+        *("callbacks.hopeless.jobs=1", "task.objective=title/edit_similarity", "sweep_dir=all"),
+    )
+    status, out, err = sweep(home, env, *words)
+    assert status == 0, err[-3000:]
+    jobs = jobs_in(home / "all")
+    assert [job["overrides"]["optimizer.lr"] for job in jobs] == ["0.004", "1e-09"]
+    learns, idles = jobs
+    assert (learns["status"], idles["status"]) == ("ok", "pruned")
+    assert learns["objective"] > idles["objective"] == 0
+    assert re.match(r"val/title/edit_similarity was 0 at best by step 12, and ", idles["reason"])
+    steps = [row["step"] for row in RunDirectory(home / "all" / str(idles["job"])).read_history()]
+    assert max(map(int, steps)) == 12  # of 18
+    assert f"(job {learns['job']})" in out
+    trials = optuna.load_study(study_name="sweep", storage=f"sqlite:///{home}/all/study.db").trials
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 3
+    assert sorted({trial.value for trial in trials}) == [0, learns["objective"]]
