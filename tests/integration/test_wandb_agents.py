@@ -63,6 +63,19 @@ def make_sweep(home: Path, env: dict[str, str], parameters: dict, words: tuple =
     return re.search(r"wandb agent (\S+)", text)[1]
 
 
+@pytest.mark.parametrize("file", sorted((ROOT / "agent").glob("*.yaml")), ids=lambda one: one.stem)
+def test_every_file_is_taken_as_it_is(server, home, env, file: Path) -> None:
+    text = wandb("sweep", str(file), cwd=home, env=env)
+    record = server.record()
+    assert not record["unknown"]
+    (made,) = record["sweeps"]
+    assert f"wandb agent {made['path']}" in text
+    assert made["path"].split("/")[1] == "phi3v"
+    assert made["config"] == yaml.safe_load(file.read_text(encoding="utf-8"))
+    assert (made["state"], made["runs"]) == ("RUNNING", [])
+    assert "warning" not in text.lower()
+
+
 def test_a_grid_of_three_and_one_that_fails(server, home, env, tmp_path) -> None:
     rates = [1e30, 0.001, 0.002, 0.004]
     sweep = make_sweep(home, env, {"optimizer.lr": rates}, ("trainer.gradient_clip_val=null",))
