@@ -98,6 +98,40 @@ def test_a_grid_of_three_and_one_that_fails(server, home, env, tmp_path) -> None
         assert run["info"]["displayName"] == "lora_r16"
 
 
+# In the place of a training, which would take its time.
+ILL = """
+import wandb
+
+
+def train(cfg):
+    if cfg.seed == 13:
+        raise MemoryError("there is no more")
+    with wandb.init() as run:
+        run.summary["objective"] = 0.25
+    return 0.25
+"""
+
+
+def test_a_job_without_memory_is_told_and_the_agent_goes_on(server, home, env, tmp_path) -> None:
+    program = (home / "train.py").read_text()
+    assert program.count('"phi3v.run:train"') == 1
+    (home / "train.py").write_text(program.replace('"phi3v.run:train"', '"ill:train"'))
+    (home / "ill.py").write_text(ILL)
+    sweep = make_sweep(home, env, {"seed": [13, 7]})
+    # This agent ends with the first job that ends with an error.
+    text = wandb("agent", sweep, cwd=home, env={**env, "WANDB_AGENT_MAX_INITIAL_FAILURES": "1"})
+    record = server.record()
+    assert not record["unknown"]
+    assert [run["state"] for run in record["runs"]] == ["failed", "finished"]
+    first, second = record["runs"]
+    assert second["summary"]["objective"] == 0.25
+    assert first["summary"]["outcome"] == "out_of_memory"
+    assert first["summary"]["reason"] == "MemoryError: there is no more"
+    assert "MemoryError: there is no more" in text
+    folder = tmp_path / "runs" / "lora_r16" / f"wandb-{first['id']}"
+    assert yaml.safe_load((folder / "outcome.json").read_text())["status"] == "out_of_memory"
+
+
 def test_a_run_that_was_killed_goes_on_under_its_id(server, home, env, tmp_path) -> None:
     sweep = make_sweep(home, env, {"seed": [7]}, ("trainer.max_epochs=3",))
     own = {**env, "WANDB_SWEEP_ID": sweep.rpartition("/")[2], "WANDB_RUN_ID": "abcd1234"}
