@@ -1,6 +1,7 @@
 """Which run a training may go on with."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from phi3v.config import public_config, save_config
-from phi3v.config.front_door import _find_run, read_arguments
+from phi3v.config.front_door import _check, _find_run, read_arguments
 from phi3v.config.resuming import first_difference, unfinished_run
 
 WORDS = ("experiment=lora_r16",)
@@ -67,17 +68,19 @@ def test_the_latest_unfinished_run_of_the_same_training_is_found(composed, runs,
 
 
 @pytest.fixture
-def found(composed, tmp_path, monkeypatch) -> Any:
+def found(conf, tmp_path, monkeypatch) -> Any:
     """What a process of torchrun adds to its command line."""
-    plain = public_config(composed(*WORDS, "name=runs", "resume=true"))
-    plain["paths"]["runs"] = str(tmp_path)
+    monkeypatch.setenv("PHI3V_RUNS", str(tmp_path))
     for name, value in {"TORCHELASTIC_RUN_ID": "abc", "RANK": "1", "WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
 
-    def look(*words: str) -> list[str]:
-        arguments = read_arguments([*WORDS, *words])
-        _find_run(arguments, plain)
-        return arguments.overrides[len(WORDS) + len(words) :]
+    def look(*words: str, conf: Path = conf) -> list[str]:
+        given = [*WORDS, "name=runs", *words]
+        arguments = read_arguments(given)
+        composed = _check(arguments, conf, "train")
+        assert composed.plain["resume"] is True
+        _find_run(arguments, composed)
+        return arguments.overrides[len(given) :]
 
     return look
 
@@ -89,6 +92,18 @@ def test_torchrun_goes_on_with_an_unfinished_run_when_that_is_asked(runs, found)
     assert found("resume=true") == [f"hydra.run.dir='{begun}'"]
     assert found() == []  # that it goes on is the default there, under the name of the job
     assert found("resume=true", "hydra.run.dir=elsewhere") == []
+
+
+def test_a_file_that_asks_for_it_is_as_good_as_the_command_line(
+    runs, found, conf, tmp_path
+) -> None:
+    begun = runs("1", status="interrupted")
+    shutil.copytree(conf, tmp_path / "conf")
+    mine = tmp_path / "conf" / "local" / "default.yaml"
+    mine.write_text("# @package _global_\nresume: true\n", encoding="utf-8")
+    assert found(conf=tmp_path / "conf") == [f"hydra.run.dir='{begun}'"]
+    mine.write_text("# @package _global_\nseed: 7\n", encoding="utf-8")
+    assert found(conf=tmp_path / "conf") == []
 
 
 def test_all_processes_of_torchrun_find_the_same_whoever_looks_first(

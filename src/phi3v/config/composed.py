@@ -14,12 +14,14 @@ class Composed:
 
     Attributes:
         plain: Resolved as far as that goes, without Hydra's node.
+        written: The same with its interpolations.
         hydra: Hydra's node, as it is written.
         choices: Group -> what was chosen.
         unresolved: Why an interpolation failed; None when all values are in place.
     """
 
     plain: dict[str, Any]
+    written: dict[str, Any]
     hydra: dict[str, Any]
     choices: dict[str, str | None]
     unresolved: str | None = None

@@ -38,6 +38,18 @@ def check_command_line(
     multirun: bool = False,
     allow_missing: bool = False,
 ) -> dict[str, Any]:
+    """The values of what `compose_command_line` composes."""
+    return compose_command_line(conf, program, words, config_name, multirun, allow_missing).plain
+
+
+def compose_command_line(
+    conf: Path,
+    program: str,
+    words: Sequence[str],
+    config_name: str,
+    multirun: bool = False,
+    allow_missing: bool = False,
+) -> Composed:
     """Refuse a command line that would not make a valid configuration.
 
     Args:
@@ -49,13 +61,13 @@ def check_command_line(
         allow_missing: Let mandatory values be open, to print a configuration.
 
     Returns:
-        The configuration, resolved; of a sweep, its last one.
+        The configuration; of a sweep, its last one.
 
     Raises:
         UserError: With the first problem.
     """
     resolvers.register()
-    composed = Composed({}, {}, {})
+    composed = Composed({}, {}, {}, {})
     with initialize_config_dir(str(conf.resolve()), version_base="1.3"):
         parsed = read_overrides(words, loader())
         try:
@@ -72,7 +84,7 @@ def check_command_line(
                 _refuse_problems(composed, SHAPES[program], allow_missing, groups, conf, overrides)
         except (YAMLError, UnicodeDecodeError) as error:
             raise UserError(unreadable(error, folders())) from None
-    return composed.plain
+    return composed
 
 
 def _of_the_sweep(name: str, parsed: Sequence[Override], groups: Groups) -> list[Override]:
@@ -132,12 +144,12 @@ def _compose(name: str, overrides: Sequence[str], groups: Groups) -> Composed:
         HydraConfig.instance().set_config(cfg)
         hydra = to_plain(cfg.hydra, resolve=False)
         del cfg["hydra"]
+    written, choices = to_plain(cfg, resolve=False), hydra["runtime"]["choices"]
     try:
-        choices = hydra["runtime"]["choices"]
-        return Composed(to_plain(cfg), hydra, choices)
+        return Composed(to_plain(cfg), written, hydra, choices)
     except OmegaConfBaseException as error:
         reason = interpolation_problem(error, cfg)
-        return Composed(resolved_in_part(cfg), hydra, choices, reason)
+        return Composed(resolved_in_part(cfg), written, hydra, choices, reason)
     finally:
         HydraConfig.instance().cfg = None
 

@@ -21,7 +21,8 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from phi3v.config import resolvers
-from phi3v.config.composing import check_command_line
+from phi3v.config.composed import Composed
+from phi3v.config.composing import compose_command_line
 from phi3v.config.help import help_page
 from phi3v.config.launchers import (
     agent_run,
@@ -64,11 +65,11 @@ def enter(program: Callable[[], Any], script: str, name: str) -> None:
         _follow_run(arguments, conf, name)
         _place(arguments)
         if not (arguments.hydra_help or arguments.info or arguments.shell_completion):
-            plain = _check(arguments, conf, name)
-            if name == "train" and plain.get("resume") is True:
-                _find_run(arguments, plain)
+            composed = _check(arguments, conf, name)
+            if name == "train" and composed.plain.get("resume") is True:
+                _find_run(arguments, composed)
             if arguments.multirun:
-                _find_sweep(arguments, plain, name, Path(script).name, files)
+                _find_sweep(arguments, composed.plain, name, Path(script).name, files)
     except UserError as error:
         refuse(error)
     except HydraException as error:  # what is not put into better words anywhere
@@ -162,7 +163,7 @@ def _follow_run(arguments: argparse.Namespace, conf: Path, name: str) -> None:
         arguments.overrides.append(_run_dir(run))
 
 
-def _find_run(arguments: argparse.Namespace, plain: dict[str, Any]) -> None:
+def _find_run(arguments: argparse.Namespace, composed: Composed) -> None:
     """Give the directory of the latest unfinished run of the same training to this one.
 
     The processes of a launcher each look for themselves and have to find the same. They do: before
@@ -173,9 +174,10 @@ def _find_run(arguments: argparse.Namespace, plain: dict[str, Any]) -> None:
     fixed = any(word.startswith(("hydra.run.dir=", "hydra.mode=")) for word in given)
     if arguments.multirun or arguments.cfg or fixed:
         return  # a sweep's jobs and a run with a directory of its own know where they are
+    plain = composed.plain
     runs = Path(plain["paths"]["runs"]) / str(plain["name"])
     if job := launched_job():
-        asked = any(word.startswith("resume=") for word in given)  # else it is the default there
+        asked = composed.written["resume"] is True  # on the command line or in a file
         if not asked or agent_run() or (runs / job / CONFIG).is_file():
             return
     if found := unfinished_run(runs, plain):
@@ -265,13 +267,13 @@ def _run_dir(folder: str) -> str:
     return f"hydra.run.dir='{quoted}'"
 
 
-def _check(arguments: argparse.Namespace, conf: Path, name: str) -> dict[str, Any]:
+def _check(arguments: argparse.Namespace, conf: Path, name: str) -> Composed:
     words = list(arguments.overrides)
     if arguments.config_dir:
         words.append(f"hydra.searchpath=[file://{Path(arguments.config_dir).resolve()}]")
     if arguments.config_path:
         conf = (conf.parent / arguments.config_path).resolve()
-    return check_command_line(
+    return compose_command_line(
         conf,
         name,
         words,
