@@ -287,7 +287,7 @@ def test_jobs_at_once_wait_for_gpus_that_are_there(
     )
     launcher = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     words = ("trainer=ddp,cpu", "adapter.r=4,8", "sweep_dir=mine")
-    done = start("-m", *words, *launcher, environment={"CUDA_VISIBLE_DEVICES": "5,7,9"}, fresh=True)
+    done = start("-m", *words, *launcher, environment={"CUDA_VISIBLE_DEVICES": "5,7,9"})
     assert done.returncode == 0, done.stderr
     seen = [(here / "mine" / job / "gpus").read_text() for job in "0123"]
     assert seen == ["5,7", "5,7", "5,7,9", "5,7,9"]
