@@ -65,6 +65,9 @@ def test_the_latest_unfinished_run_of_the_same_training_is_found(composed, runs,
     (tmp_path / "runs" / "6" / "config.yaml").write_text("{")
     (tmp_path / "runs" / "6" / "checkpoints" / "last.ckpt").touch()
     assert unfinished_run(tmp_path / "runs", plain) == wanted
+    # Its last checkpoint was torn and put aside, and nothing has been saved since.
+    (wanted / "checkpoints" / "last.ckpt").rename(wanted / "checkpoints" / "previous.ckpt")
+    assert unfinished_run(tmp_path / "runs", plain) == wanted
 
 
 @pytest.fixture

@@ -29,7 +29,8 @@ FREE = {
     *("trainer.profiler", "trainer.log_every_n_steps", "trainer.deterministic"),
     *("trainer.enable_progress_bar", "trainer.enable_model_summary"),
 }
-LAST = Path("checkpoints") / "last.ckpt"
+# There is only the second one where the first one was torn and put aside.
+KEPT = ("checkpoints/last.ckpt", "checkpoints/previous.ckpt")
 
 
 def unfinished_run(folder: Path, plain: Mapping[str, Any]) -> Path | None:
@@ -41,7 +42,8 @@ def unfinished_run(folder: Path, plain: Mapping[str, Any]) -> Path | None:
     """
     files = [(file.stat().st_mtime, file) for file in folder.glob(f"*/{FILE}")]
     for _, file in sorted(files, reverse=True):
-        if (file.parent / LAST).is_file() and not is_finished(file.parent):
+        kept = any((file.parent / name).is_file() for name in KEPT)
+        if kept and not is_finished(file.parent):
             try:
                 saved = load_config(file.parent)
             except UserError:

@@ -82,7 +82,7 @@ def check_finished(run: RunDirectory, key: str = "run") -> None:
     """
     if (run.adapter / "adapter_config.json").is_file() or run.model.is_dir():
         return
-    begun = (run.checkpoints / "last.ckpt").is_file()
+    begun = any(run.checkpoints.glob("*.ckpt"))
     advice = f"go on with it: python train.py run={run.path}" if begun else "train it again"
     raise UserError(
         f"{key}={run.path}: there is neither adapter/ nor model/ in it, the run did not finish; "

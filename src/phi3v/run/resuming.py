@@ -15,6 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import DictConfig
 
 from phi3v.config import save_config
+from phi3v.config.launchers import is_first_process
 from phi3v.errors import UserError
 from phi3v.run.directory import RunDirectory
 
@@ -60,30 +61,49 @@ def goes_on(cfg: DictConfig) -> bool:
 
 
 def take_up(cfg: DictConfig, run: RunDirectory) -> Begun:
-    """Finds out where a run was left.
+    """Finds out where a run was left, and puts aside what is broken there.
+
+    The next checkpoint would otherwise make the broken one the one before, in the place of a good
+    one.
 
     Raises:
-        UserError: When `run=` names one without a checkpoint.
+        UserError: When `run=` names one without a checkpoint, or none that is there can be read.
     """
-    begun = newest(run.checkpoints)
-    if begun.checkpoint is None and cfg.run:
+    found, broken = _look(run.checkpoints)
+    if not found and broken:
+        raise UserError(
+            f"{run.checkpoints}: none of the {len(broken)} checkpoints there can be read, so there"
+            " is nothing to go on from; put back a copy of one, or start anew with resume=false"
+        )
+    if not found and cfg.run:
         raise UserError(f"run={cfg.run}: there is no checkpoint to go on from; start it anew")
-    return begun
+    if is_first_process():
+        for file in broken:
+            file.replace(file.with_name(f"{file.name}.broken"))
+    return found[-1] if found else Begun()
 
 
 def newest(folder: Path) -> Begun:
     """The checkpoint of the latest step that can be read; broken ones are told."""
+    found, _ = _look(folder)
+    return found[-1] if found else Begun()
+
+
+def _look(folder: Path) -> tuple[list[Begun], list[Path]]:
+    """The checkpoints by their steps, and the files that cannot be read, which are told."""
     found: list[Begun] = []
+    broken: list[Path] = []
     for file in sorted(folder.glob("*.ckpt")):
         try:
             found.append(Begun(file, _step_of(file)))
         except UserError as error:
             log.warning("%s", error)
+            broken.append(file)
     # Of equals last.ckpt: it was written after the validation.
     found.sort(
         key=lambda one: (one.step, one.checkpoint is not None and one.checkpoint.stem == "last")
     )
-    return found[-1] if found else Begun()
+    return found, broken
 
 
 def _step_of(file: Path) -> int:
