@@ -148,6 +148,35 @@ def test_the_best_checkpoint_is_chosen_on_what_the_model_writes(
     assert all(torch.equal(weights[name], validations[1][name]) for name in weights)
 
 
+@pytest.mark.parametrize("keep", [1, 2])
+def test_the_best_checkpoint_knows_what_its_own_validation_measured(
+    make_module, make_data, make_trainer, folder, tmp_path, monkeypatch, keep
+):
+    # Answers are better after the second and third of four epochs than after the others.
+    now = {}
+
+    def answers(model, processor, batch, length):
+        right = {1: 1, 2: 3}.get(now["trainer"].current_epoch, 0)
+        truths = batch["truths"]
+        return [f"{t['colour'] if i < right else 'grey'}, 1" for i, t in enumerate(truths)]
+
+    def train(name, resume=None):
+        torch.manual_seed(9)
+        best = BestCheckpoint(folder / name, "colour/accuracy", keep=keep)
+        module, now["trainer"] = make_module(), make_trainer(4, [best])
+        now["trainer"].fit(module, make_data(), ckpt_path=resume)
+        module.model.unload()
+        return best
+
+    monkeypatch.setattr("phi3v.training.module.generate_answers", answers)
+    whole = train("whole")
+    assert whole.best_values["val/colour/accuracy"] == 1.0
+    kept = Path(whole.best_model_path)
+    kept.rename(folder / kept.name)  # the training was killed as soon as it had been written
+    rest = train("rest", folder / kept.name)
+    assert rest.best_values == whole.best_values
+
+
 @pytest.mark.parametrize(
     ("objective", "mode"),
     [("full_price/mape", "min"), ("colour/accuracy", "max"), ("parse_rate", "max")],

@@ -50,16 +50,15 @@ class BestCheckpoint(ModelCheckpoint):
         )
         self.best_values: dict[str, float] = {}
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save when this validation was the best, and remember all that it measured."""
-        before = self.best_model_score
-        super().on_validation_end(trainer, pl_module)
-        if self.best_model_score is not before:
+    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        # A training that goes on from this very file has to find its own values in it.
+        if filepath == self.best_model_path:
             self.best_values = {
                 name: float(value)
                 for name, value in trainer.callback_metrics.items()
                 if name.startswith("val/")
             }
+        super()._save_checkpoint(trainer, filepath)
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed training has to know, the best validation's metrics among it."""
