@@ -87,3 +87,52 @@ def test_a_validation_behind_the_last_batch_of_a_short_epoch_is_refused(tmp_path
     ):
         with pytest.raises(UserError, match=rf"an epoch has {batches} batches; give at most"):
             check_intervals(trainer(tmp_path, **late), data)
+
+
+@pytest.mark.parametrize(
+    ("settings", "accumulate", "fits"),
+    [  # ten batches an epoch
+        ({"val_check_interval": 4}, 2, True),
+        ({"val_check_interval": 3}, 2, False),
+        ({"val_check_interval": 10}, 4, True),  # behind the epoch's last step, which is shorter
+        ({"val_check_interval": 9}, 4, False),
+        ({"val_check_interval": 1.0}, 4, True),
+        ({"val_check_interval": 0.5}, 5, True),
+        ({"val_check_interval": 0.5}, 2, False),
+        ({"val_check_interval": 0.05}, 2, False),  # after each batch
+        ({"val_check_interval": 0.5, "limit_train_batches": 8}, 2, True),
+        ({"val_check_interval": 0.5, "limit_val_batches": 0}, 2, True),
+        ({"val_check_interval": "00:00:10:00"}, 2, True),
+        ({"val_check_interval": 12, "check_val_every_n_epoch": None}, 2, True),
+        ({"val_check_interval": 5, "check_val_every_n_epoch": None}, 5, True),
+        ({"val_check_interval": 5, "check_val_every_n_epoch": None}, 2, False),
+        ({"val_check_interval": 20, "check_val_every_n_epoch": None}, 5, True),
+        # The twelfth batch is the second of the second epoch, in the middle of its first step.
+        ({"val_check_interval": 12, "check_val_every_n_epoch": None}, 4, False),
+    ],
+)
+def test_a_validation_in_the_middle_of_a_step_is_refused(tmp_path, settings, accumulate, fits):
+    begun = []
+
+    class Validated(Line):
+        def validation_step(self, batch, index):
+            if index == 0:
+                begun.append(self.trainer.fit_loop.epoch_loop._should_accumulate())
+
+    trains = trainer(tmp_path, max_epochs=6, accumulate_grad_batches=accumulate, **settings)
+    data = Ones()
+    if fits:
+        check_intervals(trains, data)
+    else:
+        with pytest.raises(
+            UserError, match=f"step .+ accumulate_grad_batches={accumulate}"
+        ) as told:
+            check_intervals(trains, data)
+        assert "\n" not in str(told.value)
+    trains.fit(Validated(), data.train_dataloader(), data.train_dataloader())
+    assert any(begun) != fits
+
+
+def test_an_interval_of_nothing_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"val_check_interval=0: at least 1"):
+        check_intervals(trainer(tmp_path, val_check_interval=0), Ones())

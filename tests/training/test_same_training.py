@@ -7,6 +7,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from left_behind import rows_of, steps_in
 from lightning.pytorch import Callback
 from spoiler import Spoiler
 
@@ -265,6 +266,37 @@ def test_a_validation_within_the_epoch_is_not_lost(run, tmp_path):
     steps, weights = run("whole", **settings)
     rest, rest_weights = run("rest", **settings, resume=tmp_path / "last.ckpt")
     assert rest == steps[1:]
+    assert all(torch.equal(rest_weights[name], tensor) for name, tensor in weights.items())
+
+
+def validated(folder):
+    rows = rows_of(folder)
+    return [(int(row["step"]), row["val/loss"]) for row in rows if row["val/loss"]]
+
+
+# Three steps an epoch: the fourth is the first of the second one, the sixth its last.
+@pytest.mark.parametrize(("batch_size", "accumulate"), [(6, 1), (3, 2)])
+@pytest.mark.parametrize("step", [2, 4, 6, 8])
+def test_a_validation_that_is_counted_over_the_epochs_is_not_lost(
+    run, tmp_path, step, batch_size, accumulate
+):
+    class Kill(Callback):
+        def on_validation_start(self, trainer, pl_module):
+            if trainer.global_step == step:
+                raise Killed
+
+    settings = {
+        "batch_size": batch_size, "accumulate": accumulate, "dropout": 0.2,
+        "val_check_interval": 2 * accumulate, "check_val_every_n_epoch": None,
+    }  # fmt: skip
+    steps, weights = run("whole", **settings)
+    run("first", **settings, stop=Kill(), keep=LastCheckpoint(tmp_path, minutes=0))
+    assert steps_in(tmp_path)["last.ckpt"] == step - 1
+    rest, rest_weights = run("rest", **settings, resume=tmp_path / "last.ckpt")
+    assert rest == steps[step - 1 :]
+    validations = validated(tmp_path / "whole")
+    assert [number for number, _ in validations] == [2, 4, 6, 8]
+    assert validated(tmp_path / "rest") == validations[step // 2 - 1 :]
     assert all(torch.equal(rest_weights[name], tensor) for name, tensor in weights.items())
 
 

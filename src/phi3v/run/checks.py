@@ -203,20 +203,44 @@ def batches_planned(
 
 
 def check_intervals(trainer: lightning.Trainer, data: ImageTextDataModule) -> None:
-    """Refuses a validation that comes after more batches than an epoch has.
+    """Refuses a validation that comes after more batches than an epoch has, or within a step.
 
     Raises:
-        UserError: When it would never come.
+        UserError: When it would never come, or come where no training can be saved before it.
     """
     interval = getattr(trainer, "val_check_interval", None)  # none where it is a time
-    by_epoch = trainer.check_val_every_n_epoch is not None
-    if not isinstance(interval, int) or not by_epoch or not trainer.limit_val_batches:
+    batches = batches_of_an_epoch(trainer, data) if trainer.limit_val_batches else 0
+    if interval is None or not batches:
         return
-    batches = batches_of_an_epoch(trainer, data)
-    if 0 < batches < interval:
+    every = max(1, int(batches * interval)) if isinstance(interval, float) else interval
+    if every < 1:
+        raise UserError(
+            f"trainer.val_check_interval={interval}: at least 1; trainer.limit_val_batches=0 "
+            "validates nothing"
+        )
+    if trainer.check_val_every_n_epoch is not None and batches < every:
         raise UserError(
             f"trainer.val_check_interval={interval}: an epoch has {batches} batches; give at most "
             "that, or trainer.check_val_every_n_epoch=null to count on over the epochs"
+        )
+    _check_between_steps(trainer, every, batches)
+
+
+def _check_between_steps(trainer: lightning.Trainer, every: int, batches: int) -> None:
+    """Refuses a validation that comes while the micro-batches of a step are gathered."""
+    step = trainer.accumulate_grad_batches
+    by_epoch = trainer.check_val_every_n_epoch is not None
+    if not by_epoch and batches % step:
+        raise UserError(
+            f"trainer.check_val_every_n_epoch=null: the last step of an epoch of {batches} batches "
+            f"has fewer than accumulate_grad_batches={step}, so that none can be counted on over "
+            "the epochs; give a multiple as trainer.limit_train_batches, or a number for null"
+        )
+    if every % step and every != batches:
+        whole = f", or {batches} for the end of each epoch" if by_epoch else ""
+        raise UserError(
+            f"trainer.val_check_interval={trainer.val_check_interval}: after {every} batches, that "
+            f"is in the middle of a step of accumulate_grad_batches={step}; give a multiple{whole}"
         )
 
 

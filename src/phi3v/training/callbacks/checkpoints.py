@@ -116,7 +116,7 @@ class LastCheckpoint(ModelCheckpoint):
         done, micro_batches = batch_idx + 1, trainer.accumulate_grad_batches
         late = trainer.strategy.broadcast(self._is_late())
         due = late or (self.steps > 0 and trainer.global_step % self.steps == 0)
-        due = due or _validates(trainer, done + micro_batches)
+        due = due or _validates(trainer, done, micro_batches)
         if done % micro_batches == 0 and due and not _validates(trainer, done):
             self._save_checkpoint(trainer, self.format_checkpoint_name({}))
 
@@ -148,10 +148,12 @@ class LastCheckpoint(ModelCheckpoint):
         self._saved_at = time.monotonic()
 
 
-def _validates(trainer: Trainer, batches: int) -> bool:
-    """Whether a validation follows so many micro-batches of an epoch."""
-    last = batches >= trainer.num_training_batches
-    return last or batches % (trainer.val_check_batch or math.inf) == 0
+def _validates(trainer: Trainer, done: int, ahead: int = 0) -> bool:
+    """Whether a validation follows, so many micro-batches ahead of those done of this epoch."""
+    last = done + ahead >= trainer.num_training_batches
+    if trainer.check_val_every_n_epoch is None:  # Lightning counts on over the epochs
+        done = trainer.fit_loop.epoch_loop.total_batch_idx + 1
+    return last or (done + ahead) % (trainer.val_check_batch or math.inf) == 0
 
 
 def _moved(state: dict[str, Any], folder: str) -> dict[str, Any]:
