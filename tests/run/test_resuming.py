@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from phi3v.config import save_config
 from phi3v.errors import UserError
 from phi3v.run.directory import RunDirectory
+from phi3v.run.recorded import check_finished
 from phi3v.run.resuming import Begun, RecordSettings, take_up
 from phi3v.training import LastCheckpoint
 
@@ -56,6 +57,12 @@ def test_only_the_first_process_puts_aside_what_is_torn(left, monkeypatch) -> No
     monkeypatch.setenv("RANK", "1")
     assert take_up(ANEW, left).step == 3
     assert {file.name for file in left.checkpoints.iterdir()} == {"last.ckpt", "previous.ckpt"}
+
+
+def test_a_run_with_a_checkpoint_put_aside_is_told_to_go_on(left) -> None:
+    take_up(ANEW, left)
+    with pytest.raises(UserError, match=r"go on with it: python train\.py run="):
+        check_finished(left)
 
 
 @pytest.mark.parametrize("run", [None, "runs/begun"])
