@@ -33,7 +33,7 @@ from phi3v.task import Task
 from phi3v.training.generation import generate_answers
 from phi3v.training.loss import base_of, supervised_loss
 from phi3v.training.non_finite import NonFiniteSteps
-from phi3v.training.progress import rewind_to_step
+from phi3v.training.progress import Pace, check_pace, pace_of, rewind_to_step
 from phi3v.training.sharding import is_sharded
 from phi3v.training.step_sums import StepSums, StepTotal
 
@@ -97,7 +97,7 @@ class FineTuning(LightningModule):
         self._ids: list[str] = []
         self.sums = StepSums(self.model)
         self.last_step = StepTotal()
-        self._pace_before: list[int | None] | None = None
+        self._pace_before: Pace | None = None
         self.strict_loading = False  # the base is not in a checkpoint; on_load_checkpoint is strict
 
     def cpu(self) -> Self:
@@ -229,7 +229,7 @@ class FineTuning(LightningModule):
         state = trained_state(self.model, keeps=self.trainer.is_global_zero)  # which writes it
         checkpoint["state_dict"] = {PREFIX + name: tensor for name, tensor in state.items()}
         checkpoint["layout"] = self._layout()
-        checkpoint["pace"] = self._pace()
+        checkpoint["pace"] = pace_of(self.trainer)
         checkpoint["skipped_steps"] = self.non_finite.skipped
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -251,26 +251,9 @@ class FineTuning(LightningModule):
         rewind_to_step(loop, before["micro_batches"], now["micro_batches"])
 
     def on_train_start(self) -> None:
-        """Refuse to go on at another pace than the training was begun at.
-
-        Raises:
-            UserError: When epochs or the ways between validations have another number of steps.
-        """
-        before, now = self._pace_before or self._pace(), self._pace()
-        if before != now:
-            raise UserError(
-                f"the checkpoint is of a training with {before[0]} steps an epoch and a validation "
-                f"after {before[1]}, here it would be {now[0]} and {now[1]}: with other portions, "
-                "whole numbers of batches in trainer.limit_train_batches and "
-                "trainer.val_check_interval mean other steps; go on with as many devices and the "
-                "data.batch_size that it had"
-            )
-
-    def _pace(self) -> list[int | None]:
-        """Steps of an epoch, and from one validation to the next."""
-        trainer = self.trainer
-        batches = (trainer.num_training_batches, trainer.val_check_batch)
-        return [_steps(number, trainer.accumulate_grad_batches) for number in batches]
+        """Refuse to go on at another pace than the training was begun at."""
+        if self._pace_before:
+            check_pace(self._pace_before, pace_of(self.trainer))
 
     def _drops_out(self) -> bool:
         """Whether anything in the model is dropped at random in training."""
@@ -285,13 +268,6 @@ class FineTuning(LightningModule):
             "devices": trainer.world_size,
             "micro_batches": trainer.accumulate_grad_batches,
         }
-
-
-def _steps(batches: float | None, micro_batches: int) -> int | None:
-    """Of so many batches; None where there is no end of them, or validations come by the clock."""
-    if batches is None or not math.isfinite(batches):
-        return None
-    return math.ceil(batches / micro_batches)
 
 
 def _total_norm(gradients: list[Tensor]) -> Tensor:
