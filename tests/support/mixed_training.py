@@ -26,8 +26,9 @@ from phi3v.optim import AdamW, Cosine
 from phi3v.task import Task
 from phi3v.training import FineTuning, GradientCheck, RankGuard, ShardedStrategy
 
-# Of each step: 1 stands for a row with a picture. Halves are the shares of two processes.
-STEPS = ("11111111", "11110000", "00001110", "00000000", "1000111")
+# Of each step: 1 stands for a row with a picture. Halves are the shares of two processes; in the
+# first step, in which gradients are checked, one of them has no picture.
+STEPS = ("11110000", "11111111", "00001110", "00000000", "1000111")
 TASK = Task("plain", "Which?", "{colour}", {"colour": "label"}, "colour/accuracy")
 COLOURS = ("red", "green", "blue")
 
@@ -100,14 +101,20 @@ class Record(Callback):
 
 
 class Trouble(Callback):
-    """Fails in the second step of one process.
+    """Fails in the second step of one process, or spoils the first one.
 
     Args:
-        what: "error:<rank>" or "none".
+        what: "error:<rank>"; "cut:all", which lets no gradient through to the vision; or "none".
     """
 
     def __init__(self, what):
         self.what, _, self.rank = what.partition(":")
+
+    def on_train_start(self, trainer, pl_module):
+        if self.what == "cut":
+            for name, part in pl_module.model.named_modules():
+                if name.endswith("vision_embed_tokens.img_processor"):
+                    part.register_forward_hook(lambda _, inputs, out: out.detach())
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         if str(trainer.global_rank) != self.rank or trainer.global_step != 1:

@@ -95,3 +95,10 @@ def test_an_error_on_one_rank_ends_all_of_them_and_is_told(checkpoint, tmp_path,
     failed = float(re.search(r"failing at ([\d.]+)", err).group(1))
     assert time.time() - failed < 30
     assert not told.exists()
+
+
+def test_a_part_that_is_cut_off_is_told_by_the_rank_without_a_picture_too(checkpoint, tmp_path):
+    told = tmp_path / "told.json"
+    status, _, err = to_its_end(tmp_path, checkpoint, told, "ddp", "2", "1", "cut:all")
+    assert status != 0
+    assert len(re.findall(r"UserError: \d+ trainable tensors of the vision got no", err)) == 2, err

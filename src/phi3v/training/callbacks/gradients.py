@@ -4,9 +4,10 @@ A part that is cut off (detached, run without gradient, not called) leaves its w
 were while the loss still falls; nobody notices until the result is poor.
 """
 
-from typing import Any
+from typing import Any, TypeVar
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import distributed
 from torch.optim import Optimizer
 
 from phi3v.errors import UserError
@@ -15,6 +16,7 @@ from phi3v.model.parts import part_of
 from phi3v.training.module import FineTuning
 
 SHOWN = 5
+T = TypeVar("T")
 
 
 class GradientCheck(Callback):
@@ -22,7 +24,8 @@ class GradientCheck(Callback):
 
     A tensor's gradient of zeros passes, as long as its part has another one: LoRA's A matrices have
     one in the first step, because B starts at zero, and so do embeddings of tokens that were not in
-    the batch. Projector and vision are looked at as soon as there was a picture.
+    the batch. Projector and vision are looked at as soon as there was a picture, on whichever rank:
+    all of them look at the same time and get the same error.
     """
 
     def __init__(self) -> None:
@@ -46,14 +49,8 @@ class GradientCheck(Callback):
         if self._done:
             return
         assert isinstance(pl_module, FineTuning)
-        silent = [
-            name
-            for name, parameter in pl_module.model.named_parameters()
-            if parameter.requires_grad and parameter.grad is None
-        ]
-        if not self._saw_picture:
-            silent = [name for name in silent if part_of(name) == "decoder"]
-        if silent:
+        self._saw_picture = any(_everywhere(self._saw_picture))
+        if silent := self._without_gradient(pl_module):
             raise UserError(_message(silent))
         if flat := self._parts_without_effect(pl_module):
             raise UserError(
@@ -61,6 +58,16 @@ class GradientCheck(Callback):
                 "something multiplies what it computes by zero, so nothing there would be learned"
             )
         self._done = self._saw_picture
+
+    def _without_gradient(self, module: FineTuning) -> list[str]:
+        """Trainable tensors that have no gradient, on any rank."""
+        own = [
+            name
+            for name, parameter in module.model.named_parameters()
+            if parameter.requires_grad and parameter.grad is None
+            if self._saw_picture or part_of(name) == "decoder"
+        ]
+        return list(dict.fromkeys(name for names in _everywhere(own) for name in names))
 
     def _parts_without_effect(self, module: FineTuning) -> list[str]:
         """Parts of which not one trainable tensor has a gradient other than zero."""
@@ -71,6 +78,15 @@ class GradientCheck(Callback):
                 moved[part] = bool(whole(parameter.grad).any()) or moved.get(part, False)
         looked_at = [part for part in moved if self._saw_picture or part == "decoder"]
         return [part for part in looked_at if not moved[part]]
+
+
+def _everywhere(own: T) -> list[T]:
+    """What each rank has found, on all of them."""
+    if not distributed.is_initialized() or (size := distributed.get_world_size()) == 1:
+        return [own]
+    found = [own] * size
+    distributed.all_gather_object(found, own)
+    return found
 
 
 def _message(silent: list[str]) -> str:
