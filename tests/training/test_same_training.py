@@ -206,6 +206,50 @@ def test_the_status_tells_the_signal_and_handlers_come_back(run, tmp_path, numbe
         signal.signal(number, before)
 
 
+class SignalsWhileSaving(Signal):
+    """Sends a signal in a step, and others while that is saved."""
+
+    def __init__(self, number, others):
+        super().__init__(1, number)
+        self.others = others
+
+    def on_save_checkpoint(self, trainer, pl_module, checkpoint):
+        for number in self.others if trainer.global_step == 1 else ():
+            os.kill(os.getpid(), number)
+
+
+OTHERS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM)
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM, signal.SIGINT])
+def test_further_signals_do_not_lose_what_is_being_saved(run, tmp_path, number):
+    ended = []
+
+    def end(number, frame):  # where the default would end these tests
+        ended.append(number)
+
+    before = {one: signal.signal(one, end) for one in OTHERS}
+    try:
+        stop, keep = SignalsWhileSaving(number, OTHERS), LastCheckpoint(tmp_path)
+        run("first", stop=stop, keep=keep, ends=SystemExit)
+        assert all(signal.getsignal(one) is end for one in OTHERS)
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+    assert not ended
+    assert run.caught.value.code == 128 + number
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 1
+
+
+def test_a_second_ctrl_c_does_not_wait_for_the_save(run, tmp_path):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        stop = SignalsWhileSaving(signal.SIGINT, [signal.SIGINT])
+        run("first", stop=stop, keep=LastCheckpoint(tmp_path), ends=KeyboardInterrupt)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_a_signal_that_was_ignored_stays_ignored(run):
     before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     try:

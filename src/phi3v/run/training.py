@@ -70,8 +70,8 @@ def _fit(cfg: DictConfig, setup: Setup, begun: Begun) -> Mapping[str, float]:
     if begun.checkpoint:
         log.info("going on after step %d, from %s", begun.step, begun.checkpoint)
     trainer.fit(setup.module, datamodule=data, ckpt_path=begun.checkpoint)
-    if setup.interruption.received:  # in the very last step
-        raise SystemExit(128 + setup.interruption.received)
+    if setup.interruption.agreed(trainer):  # in the very last step
+        raise SystemExit(128 + (setup.interruption.received or 0))
     refuse_hopeless(setup.callbacks, cfg.objective)
     validated = best_values(setup.callbacks) or _validated_last(trainer)
     if not validated and trainer.limit_val_batches:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -19,12 +20,13 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 class Interruption(Callback):
     """Ends the training between two steps after the first signal, at once after a second Ctrl-C.
 
-    The program's status tells which signal it was: 128 plus its number.
+    The program's status tells which signal it was: 128 plus its number. Further signals change
+    nothing as long as what there is is being saved. Lightning gives the signals back, as they were
+    before the training, when it clears up behind that.
     """
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
-        self._before: dict[signal.Signals, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the signals over from Lightning, which would leave a step in its middle."""
@@ -34,11 +36,10 @@ class Interruption(Callback):
                 raise KeyboardInterrupt
             self.received = self.received or signal.Signals(number)
 
-        handlers = {one: signal.getsignal(one) for one in SIGNALS}
-        # What is ignored stays so: a script's background jobs do not mean its Ctrl-C.
-        self._before = {one: old for one, old in handlers.items() if old != signal.SIG_IGN}
-        for one in self._before:
-            signal.signal(one, note)
+        for one in SIGNALS:
+            # What is ignored stays so: a script's background jobs do not mean its Ctrl-C.
+            if signal.getsignal(one) != signal.SIG_IGN:
+                signal.signal(one, note)
 
     def on_train_batch_end(
         self,
@@ -51,7 +52,7 @@ class Interruption(Callback):
         """Let all ranks leave after this step when one of them was told to end."""
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return  # in the middle of a step
-        if self._agreed(trainer, pl_module):
+        if self.agreed(trainer):
             # Lightning looks at this when the step, and the validation behind it, is complete.
             trainer._signal_connector.received_sigterm = True
 
@@ -65,12 +66,13 @@ class Interruption(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Let all ranks leave a validation within the training."""
-        if self._before and self._agreed(trainer, pl_module):
+        fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+        if fitting and self.agreed(trainer):
             raise SystemExit  # on_exception knows the status
 
-    def _agreed(self, trainer: Trainer, pl_module: LightningModule) -> bool:
-        """Whether any rank was told to end; every one of them knows it then."""
-        number = torch.tensor(self.received or 0, device=pl_module.device)
+    def agreed(self, trainer: Trainer) -> bool:
+        """Whether any rank was told to end; all of them ask together, and know it then."""
+        number = torch.tensor(self.received or 0, device=trainer.strategy.root_device)
         agreed = int(trainer.strategy.reduce(number, reduce_op="max"))
         if agreed:
             self.received = signal.Signals(agreed)
@@ -79,16 +81,6 @@ class Interruption(Callback):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Give the exception the status of the signal, and the signals back."""
+        """Give the exception the status of the signal."""
         if self.received and isinstance(exception, SystemExit):
             exception.code = 128 + self.received
-        self._give_back()
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give the signals back."""
-        self._give_back()
-
-    def _give_back(self) -> None:
-        for one, handler in self._before.items():
-            signal.signal(one, handler)
-        self._before = {}
