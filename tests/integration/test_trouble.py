@@ -11,7 +11,7 @@ import psutil
 import pytest
 import torch
 
-from .conftest import ROOT, SMALL, inherited, read_until, warm
+from .conftest import ROOT, SMALL, assert_nobody_left, inherited, read_until, warm
 from .test_resume import WEIGHTS
 
 pytestmark = pytest.mark.slow
@@ -67,6 +67,40 @@ def test_all_ranks_say_where_they_wait_for_one_that_hangs(cache, tmp_path) -> No
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 143, err
+
+
+FAILS_WHILE_THE_OTHER_SLEEPS = """
+import os, sys, time
+
+from phi3v.training import FineTuning
+
+BEGIN = FineTuning.on_train_start
+
+
+def begin(self):
+    BEGIN(self)
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        raise ArithmeticError("the first is ill")
+    time.sleep(600)
+
+
+FineTuning.on_train_start = begin
+"""
+
+
+def test_the_first_rank_that_fails_leaves_none_behind(cache, tmp_path) -> None:
+    (tmp_path / "conf").symlink_to(ROOT / "conf")
+    program = (ROOT / "train.py").read_text()
+    mark = "    from phi3v.run import jobs"
+    assert mark in program
+    (tmp_path / "fault.py").write_text(FAILS_WHILE_THE_OTHER_SLEEPS)
+    (tmp_path / "train.py").write_text(program.replace(mark, f"    import fault\n\n{mark}"))
+    words = (str(tmp_path / "train.py"), *DDP)
+    with warm(*words, cwd=tmp_path, env={"PHI3V_CACHE": str(cache)}) as process:
+        _, err = process.communicate(timeout=40)
+        assert_nobody_left(process.pid)
+    assert process.returncode == 1
+    assert "ArithmeticError: the first is ill" in err
 
 
 def test_a_loader_that_hangs_is_told(cache, tmp_path) -> None:

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +17,8 @@ from safetensors.torch import load_file
 from small_model import make_checkpoint
 from warm_start import warm_start
 
-from phi3v.run.ranks import ending_together, gathered, shares
+from phi3v.run import ranks
+from phi3v.run.ranks import ending_others, ending_together, gathered, shares
 
 SCRIPT = Path(__file__).parents[1] / "support" / "scored_together.py"
 
@@ -40,22 +42,58 @@ def test_a_process_alone_has_gathered_what_it_found():
     assert gathered({3: "three", 1: "one"}) == {3: "three", 1: "one"}
 
 
-def test_one_that_fails_ends_the_others_when_it_has_said_all(monkeypatch):
-    launcher = _SubprocessScriptLauncher(LightningEnvironment(), num_processes=2, num_nodes=1)
-    trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=launcher))
-    with subprocess.Popen(["sleep", "60"]) as other:
-        launcher.procs = [other]
-        last = []
-        monkeypatch.setattr("atexit.register", lambda *call: last.append(call))
-        with ending_together(trainer):
-            pass
-        assert not last
-        with pytest.raises(ArithmeticError), ending_together(trainer):
-            raise ArithmeticError
-        assert other.poll() is None
-        ((end, number),) = last
-        end(number)
-        assert other.wait(10) == -signal.SIGKILL
+@pytest.fixture
+def at_exit(monkeypatch):
+    """What would be called at the end of these tests."""
+    calls = []
+    monkeypatch.setattr("atexit.register", lambda *call: calls.append(call))
+    monkeypatch.setattr(ranks, "GRACE", 0.5)
+    return calls
+
+
+@pytest.fixture
+def started():
+    """Starts another process as Lightning does; the trainer that has."""
+
+    def start(*command):
+        launcher = _SubprocessScriptLauncher(LightningEnvironment(), num_processes=2, num_nodes=1)
+        launcher.procs = [processes.enter_context(subprocess.Popen(command))]
+        return SimpleNamespace(strategy=SimpleNamespace(launcher=launcher))
+
+    with ExitStack() as processes:
+        yield start
+
+
+@pytest.mark.parametrize("ending", [ending_together, ending_others])
+def test_one_that_fails_ends_the_others_when_it_has_said_all(started, at_exit, ending):
+    trainer = started("sleep", "60")
+    (other,) = trainer.strategy.launcher.procs
+    with ending(trainer):
+        pass
+    assert not at_exit
+    with pytest.raises(ArithmeticError), ending(trainer):
+        raise ArithmeticError
+    assert other.poll() is None
+    ((end, *given),) = at_exit
+    end(*given)
+    assert other.wait(10) == -signal.SIGKILL
+
+
+def test_another_that_fails_as_well_may_say_so(started, at_exit):
+    trainer = started("bash", "-c", "sleep 0.1; exit 2")
+    (other,) = trainer.strategy.launcher.procs
+    with pytest.raises(ArithmeticError), ending_others(trainer):
+        raise ArithmeticError
+    ((end, *given),) = at_exit
+    end(*given)
+    assert other.wait(10) == 2
+
+
+@pytest.mark.parametrize("told", [SystemExit, KeyboardInterrupt])
+def test_one_that_is_told_to_end_leaves_the_others_their_training(started, at_exit, told):
+    with pytest.raises(told), ending_others(started("true")):
+        raise told
+    assert not at_exit
 
 
 def test_a_signal_ends_the_scoring_with_its_status():

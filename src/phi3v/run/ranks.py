@@ -7,12 +7,17 @@
             ...
         texts = gathered({number: "text"})
     leave()                                  # what follows is done by the first one alone
+    with ending_others(trainer):             # where signals are somebody else's
+        trainer.fit(module)
 
 Alone, a process has every share.
 """
 
 import atexit
+import contextlib
 import signal
+import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
@@ -28,6 +33,7 @@ from phi3v.model.slices import WeightFiles
 from phi3v.training import ShardedStrategy
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+GRACE = 3.0  # seconds for the others to say what they have met themselves, when one has failed
 
 
 def begin(trainer: lightning.Trainer) -> None:
@@ -105,13 +111,23 @@ def leave() -> None:
 
 
 @contextmanager
-def ending_together(trainer: lightning.Trainer) -> Iterator[None]:
-    """Lets none of the processes wait for one that has failed or was told to end.
+def ending_others(trainer: lightning.Trainer) -> Iterator[None]:
+    """Lets no other process wait for one that has failed, nor work on without it.
 
     When a process ends with an error, Lightning ends the one that started it. The other way round
     nobody would: others of a GPU wait in their next exchange for as long as they are allowed to.
+    Who was told to end is no failure: all leave together then, and may still be saving.
     """
-    launcher: Any = trainer.strategy.launcher
+    try:
+        yield
+    except Exception:
+        _end_others_at_exit(trainer)
+        raise
+
+
+@contextmanager
+def ending_together(trainer: lightning.Trainer) -> Iterator[None]:
+    """The same where nobody listens to signals: one that was told to end ends the others too."""
 
     def end(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
@@ -123,10 +139,27 @@ def ending_together(trainer: lightning.Trainer) -> Iterator[None]:
                 signal.signal(one, end)
         yield
     except BaseException:
-        if isinstance(launcher, _SubprocessScriptLauncher):
-            # When all has been said: that others were ended makes Lightning end this one too.
-            atexit.register(launcher.kill, signal.SIGKILL)
+        _end_others_at_exit(trainer)
         raise
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)
+
+
+def _end_others_at_exit(trainer: lightning.Trainer) -> None:
+    """Ends the processes that this one has started, when it has said all."""
+    launcher: Any = trainer.strategy.launcher
+    if isinstance(launcher, _SubprocessScriptLauncher):
+        atexit.register(_end, launcher.procs)
+
+
+def _end(others: list[subprocess.Popen[bytes]]) -> None:
+    """Ends processes that do not end by themselves in a moment."""
+    left = others.copy()
+    others.clear()  # Lightning looks at these: that one has ended would make it kill this one
+    until = time.monotonic() + GRACE
+    for other in left:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            other.wait(max(until - time.monotonic(), 0.01))
+    for other in left:
+        other.send_signal(signal.SIGKILL)  # unless it has ended

@@ -27,7 +27,7 @@ from phi3v.run.environment import environment
 from phi3v.run.loggers import log_final, make_loggers
 from phi3v.run.numerics import repeatable
 from phi3v.run.quiet import quiet_libraries
-from phi3v.run.ranks import ending_together, leave
+from phi3v.run.ranks import ending_others, ending_together, leave
 from phi3v.run.resuming import Begun, goes_on, take_up
 from phi3v.run.scoring import score
 from phi3v.run.setup import Setup, set_up
@@ -69,14 +69,16 @@ def _fit(cfg: DictConfig, setup: Setup, begun: Begun) -> Mapping[str, float]:
     trainer, data = setup.trainer, setup.pieces.data
     if begun.checkpoint:
         log.info("going on after step %d, from %s", begun.step, begun.checkpoint)
-    trainer.fit(setup.module, datamodule=data, ckpt_path=begun.checkpoint)
+    with ending_others(trainer):
+        trainer.fit(setup.module, datamodule=data, ckpt_path=begun.checkpoint)
     if setup.interruption.agreed(trainer):  # in the very last step
         raise SystemExit(128 + (setup.interruption.received or 0))
     refuse_hopeless(setup.callbacks, cfg.objective)
     validated = best_values(setup.callbacks) or _validated_last(trainer)
     if not validated and trainer.limit_val_batches:
         # The training was shorter than the way to its first validation.
-        trainer.validate(setup.module, datamodule=data, verbose=False)
+        with ending_others(trainer):
+            trainer.validate(setup.module, datamodule=data, verbose=False)
         validated = _validated_last(trainer)
     return validated
 
