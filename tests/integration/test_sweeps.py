@@ -100,7 +100,10 @@ def test_a_job_that_is_ill_on_one_rank_and_one_that_is_killed(home, env) -> None
     words = (*DDP, "seed=13,14", "callbacks.last.steps=1", "sweep_dir=all")
     status, _, err = sweep(home, env, *words)
     assert status == 1
-    assert "rank one is ill" in err
+    assert err.count("RuntimeError: rank one is ill\n") == 2  # its own traceback, the first's line
+    assert "error: rank 1: RuntimeError: rank one is ill\n" in err
+    assert err.count("Traceback") == 1
+    assert "gloo" not in err
     jobs = jobs_in(home / "all")
     assert [job["status"] for job in jobs] == ["failed", "interrupted"]
     assert [job["reason"] for job in jobs] == [

@@ -119,6 +119,40 @@ def test_a_bug_keeps_its_traceback_on_the_screen_and_in_the_log(
     assert Outcome.read(folder) == Outcome("failed", None, "RuntimeError: a bug")
 
 
+LOST = "Connection closed by peer"
+
+
+def test_another_process_that_lost_the_first_says_so_in_its_log_alone(
+    start: Start, here: Path
+) -> None:
+    log = ("hydra.job.name=other", "hydra.run.dir=mine")
+    done = start("adapter.r=22", *log, environment={"LOCAL_RANK": "1"})
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+    assert f"RuntimeError: [third_party/gloo/gloo/pair.cc:1] {LOST}" in (
+        here / "mine" / "other.log"
+    ).read_text(encoding="utf-8")
+
+
+def test_the_first_process_tells_what_another_one_failed_of_in_one_line(
+    start: Start, begins_with, tmp_path: Path
+) -> None:
+    begins_with('Outcome("failed", reason="no space").write(run, "outcome_rank_1.json")')
+    done = start("adapter.r=22")
+    assert (done.returncode, done.stderr) == (1, "error: rank 1: no space\n")
+    folder = only("here/runs/default/*", tmp_path)
+    assert Outcome.read(folder) == Outcome("failed", None, "rank 1: no space")
+    assert LOST in (folder / "train.log").read_text(encoding="utf-8")
+
+
+def test_the_first_process_tells_of_a_lost_connection_that_nobody_has_explained(
+    start: Start,
+) -> None:
+    done = start("adapter.r=22")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert LOST in done.stderr
+
+
 @pytest.mark.slow
 def test_jobs_of_a_sweep_are_fresh_processes_with_their_own_values(
     start: Start, tmp_path: Path

@@ -95,6 +95,8 @@ def _here(cfg: DictConfig, program: str, folder: Path, goes_on: bool) -> float |
             # W&B has it as failed; three such ends in a row would end the agent.
             print(f"{outcome.reason}\nrun: {folder}", file=sys.stderr)
             return None
+        if is_consequence(error):
+            _leave_quietly(folder, begun)
         raise
     _end(folder, Outcome.of_objective(objective))
     return objective
@@ -111,6 +113,22 @@ def _told(folder: Path, error: BaseException, begun: float) -> Outcome:
     elif is_consequence(error):
         return first_cause(folder, begun) or outcome
     return outcome
+
+
+def _leave_quietly(folder: Path, begun: float) -> None:
+    """Ends a process that failed because another one had: that one has told its own error.
+
+    The traceback, which is about a lost connection, is in this process's log. Where nobody has
+    written down a reason the first process tells what it has met.
+
+    Raises:
+        SystemExit: Unless this process has to tell its error itself.
+    """
+    if not is_first_process():
+        raise SystemExit(1) from None
+    if cause := first_cause(folder, begun):
+        print(f"error: {cause.reason}", file=sys.stderr)
+        raise SystemExit(1) from None
 
 
 def _say_errors_alone() -> None:
