@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -88,19 +89,52 @@ FineTuning.on_train_start = begin
 """
 
 
-def test_the_first_rank_that_fails_leaves_none_behind(cache, tmp_path) -> None:
-    (tmp_path / "conf").symlink_to(ROOT / "conf")
-    program = (ROOT / "train.py").read_text()
-    mark = "    from phi3v.run import jobs"
+TOLD_IN_VALIDATION = """
+import os, signal
+
+from phi3v.training import FineTuning
+
+STEP = FineTuning.validation_step
+
+
+def step(self, *arguments):
+    os.kill(os.getpid(), signal.SIGNAL)
+    return STEP(self, *arguments)
+
+
+FineTuning.validation_step = step
+"""
+
+
+def with_fault(folder: Path, fault: str) -> str:
+    """A train.py that runs some code before it trains."""
+    (folder / "conf").symlink_to(ROOT / "conf")
+    program, mark = (ROOT / "train.py").read_text(), "    from phi3v.run import jobs"
     assert mark in program
-    (tmp_path / "fault.py").write_text(FAILS_WHILE_THE_OTHER_SLEEPS)
-    (tmp_path / "train.py").write_text(program.replace(mark, f"    import fault\n\n{mark}"))
-    words = (str(tmp_path / "train.py"), *DDP)
+    (folder / "fault.py").write_text(fault)
+    (folder / "train.py").write_text(program.replace(mark, f"    import fault\n\n{mark}"))
+    return str(folder / "train.py")
+
+
+def test_the_first_rank_that_fails_leaves_none_behind(cache, tmp_path) -> None:
+    words = (with_fault(tmp_path, FAILS_WHILE_THE_OTHER_SLEEPS), *DDP)
     with warm(*words, cwd=tmp_path, env={"PHI3V_CACHE": str(cache)}) as process:
-        _, err = process.communicate(timeout=40)
+        _, err = process.communicate(timeout=60)
         assert_nobody_left(process.pid)
     assert process.returncode == 1
     assert "ArithmeticError: the first is ill" in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_in_the_validation_behind_a_short_training_ends_it(
+    cache, tmp_path, number: signal.Signals
+) -> None:
+    fault = TOLD_IN_VALIDATION.replace("SIGNAL", number.name)
+    words = (with_fault(tmp_path, fault), *SMALL, "trainer.max_steps=1")
+    with warm(*words, cwd=tmp_path, env={"PHI3V_CACHE": str(cache)}, spares=()) as process:
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, err
+    assert "interrupted" in err
 
 
 def test_a_loader_that_hangs_is_told(cache, tmp_path) -> None:

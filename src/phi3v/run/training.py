@@ -77,7 +77,7 @@ def _fit(cfg: DictConfig, setup: Setup, begun: Begun) -> Mapping[str, float]:
     validated = best_values(setup.callbacks) or _validated_last(trainer)
     if not validated and trainer.limit_val_batches:
         # The training was shorter than the way to its first validation.
-        with ending_others(trainer):
+        with ending_together(trainer):
             trainer.validate(setup.module, datamodule=data, verbose=False)
         validated = _validated_last(trainer)
     return validated
