@@ -229,6 +229,8 @@ def test_further_signals_do_not_lose_what_is_being_saved(run, tmp_path, number):
         ended.append(number)
 
     before = {one: signal.signal(one, end) for one in OTHERS}
+    # A shell that started these tests in the background has it ignored.
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         stop, keep = SignalsWhileSaving(number, OTHERS), LastCheckpoint(tmp_path)
         run("first", stop=stop, keep=keep, ends=SystemExit)

@@ -7,6 +7,7 @@ also how the classes below are used; they are never made.
 """
 
 import math
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -38,7 +39,7 @@ RANGES = {
     "optimizer.lr": (0, math.inf, "not below zero"),
     "optimizer.weight_decay": (0, math.inf, "not below zero"),
     "trainer.limit_test_batches": (
-        *(math.ulp(0), math.inf),
+        *(sys.float_info.min, math.inf),  # numbers below may count as zero
         "a run ends with what its test split says; give at least 1",
     ),
 }
