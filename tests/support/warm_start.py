@@ -51,10 +51,6 @@ class WarmProgram:
         """Its status; None while it runs."""
         return self._process.exitcode
 
-    def poll(self) -> int | None:
-        """The same."""
-        return self.returncode
-
     def send_signal(self, number: int) -> None:
         """Send a signal to it alone."""
         os.kill(self.pid, number)

@@ -6,14 +6,12 @@ Nothing is imported for this: the parameters and their types are read from the s
 also how the classes below are used; they are never made.
 """
 
-import math
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from phi3v.config.containers import value_at
 from phi3v.config.gate import ROOMS, THIRD_PARTY, allow, check_targets, settle
+from phi3v.config.ranges import out_of_range
 from phi3v.config.signatures import Parameter, read_constructor
 from phi3v.config.spelling import nearest, nearest_key
 from phi3v.config.types import Misfit, describe, fits, misfit
@@ -31,18 +29,6 @@ GIVEN_BY_RUN = {
     "lightning.Trainer": {"logger", "callbacks"},
 }
 PARTS = {"decoder", "projector", "vision"}
-# Least and most of numbers that would only fail when their job has begun; what to say of others.
-RANGES = {
-    "seed": (0, 2**32 - 1, f"from 0 to {2**32 - 1}"),
-    "max_new_tokens": (1, math.inf, "at least 1"),
-    "max_skipped_steps": (0, math.inf, "at least 0"),
-    "optimizer.lr": (0, math.inf, "not below zero"),
-    "optimizer.weight_decay": (0, math.inf, "not below zero"),
-    "trainer.limit_test_batches": (
-        *(sys.float_info.min, math.inf),  # numbers below may count as zero
-        "a run ends with what its test split says; give at least 1",
-    ),
-}
 # Mappings whose keys are fixed although their types do not say so. A star stands for every key.
 INNER_KEYS = {
     "model.learning_rate": {"lora", "full"},
@@ -194,14 +180,7 @@ def _problems(
             nodes = node if group in NAMED else {"": node}
             for name, one in nodes.items():
                 yield from _of_node(one, f"{group}.{name}".rstrip("."), group)
-    yield from _of_ranges(plain)
-
-
-def _of_ranges(plain: Mapping[str, Any]) -> Iterator[Problem]:
-    for key, (least, most, words) in RANGES.items():
-        value = value_at(plain, key)
-        if isinstance(value, int | float) and not least <= value <= most:
-            yield Problem(key, f"{key}={value}: {words}")
+    yield from (Problem(key, text) for key, text in out_of_range(plain))
 
 
 def _of_absent(
