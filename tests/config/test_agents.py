@@ -35,7 +35,7 @@ def test_all_of_its_values_make_a_configuration(sweep) -> None:
         for value in ends(parameter):
             plain = check_command_line(
                 ROOT / "conf", "train", [*literal, f"{name}={value}"], config_name="train"
-            )
+            ).plain
             assert sweep["metric"]["name"] == plain["objective"]
             assert plain["logger"]["offline"] is False
 

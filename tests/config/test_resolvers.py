@@ -89,7 +89,7 @@ def test_whole_weights_take_their_own_learning_rate(adapter: str, rate: float) -
 def test_what_trains_whole_beside_a_lora_takes_the_rate_of_whole_weights(
     words: list[str], rates: tuple[float, ...]
 ) -> None:
-    plain = check_command_line(ROOT / "conf", "train", words, config_name="train")
+    plain = check_command_line(ROOT / "conf", "train", words, config_name="train").plain
     parts = plain["optimizer"]["parts"]
     assert tuple(parts[part]["lr"] for part in ("decoder", "projector", "vision")) == rates
 

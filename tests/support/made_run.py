@@ -20,7 +20,7 @@ TINY = ROOT / "assets" / "tiny"
 
 def make_run(folder: Path, *words: str) -> Path:
     """A run directory with a configuration and weights that differ from the base everywhere."""
-    plain = check_command_line(ROOT / "conf", "train", words, config_name="train")
+    plain = check_command_line(ROOT / "conf", "train", words, config_name="train").plain
     folder.mkdir(parents=True)
     save_config(OmegaConf.create(plain), folder)
     repeatable(plain["seed"])

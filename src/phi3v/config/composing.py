@@ -8,7 +8,6 @@ Costs a tenth of a second and imports neither torch nor anything that does.
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
@@ -31,18 +30,6 @@ SHAPES: dict[str, type[schema.Common]] = {"train": schema.Train, "eval": schema.
 
 
 def check_command_line(
-    conf: Path,
-    program: str,
-    words: Sequence[str],
-    config_name: str,
-    multirun: bool = False,
-    allow_missing: bool = False,
-) -> dict[str, Any]:
-    """The values of what `compose_command_line` composes."""
-    return compose_command_line(conf, program, words, config_name, multirun, allow_missing).plain
-
-
-def compose_command_line(
     conf: Path,
     program: str,
     words: Sequence[str],

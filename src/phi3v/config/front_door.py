@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from phi3v.config import resolvers
 from phi3v.config.composed import Composed
-from phi3v.config.composing import compose_command_line
+from phi3v.config.composing import check_command_line
 from phi3v.config.help import help_page
 from phi3v.config.launchers import (
     agent_run,
@@ -273,7 +273,7 @@ def _check(arguments: argparse.Namespace, conf: Path, name: str) -> Composed:
         words.append(f"hydra.searchpath=[file://{Path(arguments.config_dir).resolve()}]")
     if arguments.config_path:
         conf = (conf.parent / arguments.config_path).resolve()
-    return compose_command_line(
+    return check_command_line(
         conf,
         name,
         words,

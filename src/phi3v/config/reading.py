@@ -29,7 +29,7 @@ def config_of_run(run: str | Path) -> dict[str, Any]:
     conf = _conf()
     name = base_on_run(run, (), "eval")
     quoted = str(run).replace("\\", "\\\\").replace("'", "\\'")
-    return check_command_line(conf, "eval", [f"run='{quoted}'"], config_name=name)
+    return check_command_line(conf, "eval", [f"run='{quoted}'"], config_name=name).plain
 
 
 def task_node(task: str) -> dict[str, Any]:
@@ -43,9 +43,11 @@ def task_node(task: str) -> dict[str, Any]:
     """
     conf = _conf()
     if Path(task).suffix not in (".yaml", ".yml"):
-        node: dict[str, Any] = check_command_line(conf, "eval", [f"task={task}"], "eval")["task"]
+        node: dict[str, Any] = check_command_line(conf, "eval", [f"task={task}"], "eval").plain[
+            "task"
+        ]
         return node
-    plain = check_command_line(conf, "eval", [], config_name="eval")
+    plain = check_command_line(conf, "eval", [], config_name="eval").plain
     plain["task"] = _read(Path(task))
     if problem := schema.first_problem(plain, schema.Eval):
         raise UserError(f"{task}: {problem.text}")
