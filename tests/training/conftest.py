@@ -5,21 +5,24 @@ down, and one that is cut off from the pictures does not.
 """
 
 import copy
+import csv
+import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from PIL import Image
 from small_model import CONFIG
 
-from phi3v.adapter import LoraAdapter
+from phi3v.adapter import LoraAdapter, trained_state
 from phi3v.data import Example, ImageTextDataModule
 from phi3v.metric import FieldMetrics
 from phi3v.model import Scratch
-from phi3v.optim import AdamW, Constant
+from phi3v.optim import AdamW, Constant, Cosine
 from phi3v.task import Task
-from phi3v.training import FineTuning
+from phi3v.training import FineTuning, Interruption, StepMetrics
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 60), "blue": (30, 40, 220)}
 
@@ -140,3 +143,48 @@ def batch(make_data):
 def folder(tmp_path):
     """Where checkpoints go; made by whoever writes the first."""
     return tmp_path / "run" / "checkpoints"
+
+
+class Signal(Callback):
+    """Sends this process a signal in the middle of a step."""
+
+    def __init__(self, step, number):
+        self.step = step
+        self.number = number
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+        if trainer.global_step + 1 == self.step:
+            os.kill(os.getpid(), self.number)
+
+
+class Killed(Exception):
+    """What ends a training before its time."""
+
+
+@pytest.fixture
+def run(base, make_module, make_data, make_trainer, tmp_path):
+    """Trains three epochs on 17 examples in steps of up to 6; losses by step and final weights."""
+
+    def train(
+        name, batch_size=6, accumulate=1, dropout=0.0, workers=0, stop=None, resume=None,
+        keep=None, ends=Killed, **settings,
+    ):  # fmt: skip
+        torch.manual_seed(1)
+        adapter = LoraAdapter(r=4, alpha=8, dropout=dropout, scope=["decoder", "projector"])
+        module = make_module(adapter.attach(base), schedule=Cosine())
+        data = make_data(count=26, batch_size=batch_size)
+        data.num_workers = workers
+        trainer = make_trainer(
+            3, [one for one in (stop, Interruption(), keep) if one], [StepMetrics(tmp_path / name)],
+            accumulate_grad_batches=accumulate, gradient_clip_val=1.0, **settings,
+        )  # fmt: skip
+        with pytest.raises(ends) if stop and ends else nullcontext() as caught:
+            trainer.fit(module, data, ckpt_path=resume)
+        train.caught = caught
+        with (tmp_path / name / "metrics.csv").open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["train/loss"]]
+        weights = {n: t.clone() for n, t in trained_state(module.model).items()}
+        module.model.unload()
+        return [(row["step"], row["epoch"], row["train/loss"]) for row in rows], weights
+
+    return train
