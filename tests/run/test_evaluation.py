@@ -44,8 +44,8 @@ def run_on(folder: Path, titles: list[str]) -> RunDirectory:
 
 def splits(run: RunDirectory, path: Path) -> Path | None:
     words = ["data=csv", f"data.path={path}"]
-    cfg = OmegaConf.create(check_command_line(ROOT / "conf", "train", words, config_name="train"))
-    return splits_for(cfg, run, words)
+    composed = check_command_line(ROOT / "conf", "train", words, config_name="train")
+    return splits_for(OmegaConf.create(composed.plain), run, words)
 
 
 def test_other_products_under_the_same_numbers_are_divided_anew(tmp_path) -> None:
