@@ -7,23 +7,10 @@ import shutil
 import pytest
 import torch
 import yaml
-from made_run import TINY, loaded_run, make_run
+from made_run import TINY, loaded_run, make_run, told_by
 
-from phi3v.cli import predict
-from phi3v.cli.predict import question_values
 from phi3v.cli.progress import Progress
-from phi3v.data import Example
-from phi3v.data.collation import Collator
-from phi3v.errors import UserError
-from phi3v.run.recorded import read_run, read_task
-from phi3v.training import generate_answers
-
-
-def told_by(model, processor, task, *pictures, values=None, longest=24):
-    """The answer about one picture alone, or about several together, through no command."""
-    example = Example(id="a", images=pictures, values=values or {}, group="a", origin="a")
-    batch = Collator(processor, task, 4096, "prompt")([example])
-    return generate_answers(model, processor, batch, longest)[0]
+from phi3v.run.recorded import read_run
 
 
 @pytest.mark.parametrize("at_a_time", [2, 3])
@@ -63,72 +50,6 @@ def test_a_model_that_is_too_large_for_the_gpu_is_one_line(phi3v, lora_run, pict
     assert ended.err.count("\n") == 1
 
 
-def test_a_run_of_several_pictures_an_example_says_that_each_is_asked_alone(
-    phi3v, lora_run, pictures, tmp_path
-):
-    run = tmp_path / "run"
-    shutil.copytree(lora_run, run)
-    words = ("predict", run, *pictures[:2], "--max-new-tokens", 2, "--json")
-    rows = [json.dumps({"picture": names}) for names in ([], ["a.png"])]
-    (run / "predictions.jsonl").write_text("\n".join([*rows, '{"picture": ["a.png",']))
-    alone = phi3v(*words)
-    assert alone.err == ""
-    (run / "predictions.jsonl").write_text("\n".join([*rows, '{"picture": ["a.png", "b.png"]}']))
-    ended = phi3v(*words)
-    assert ended.err == (
-        "warning: this run was trained on examples of several pictures; here each picture is asked"
-        " about alone (--together N puts N into one prompt)\n"
-    )
-    assert ended.rows == alone.rows
-    assert phi3v(*words, "--together", 2).err == ""
-
-
-def test_pictures_together_are_asked_about_in_one_prompt_in_their_order(phi3v, lora_run, pictures):
-    model, processor = loaded_run(lora_run)
-    task = read_run(lora_run).task
-    a, b, c = pictures
-    ended = phi3v(
-        "predict", lora_run, a, c, c, a, a, b,
-        "--together", 2, "--batch-size", 2, "--json", "--max-new-tokens", 24,
-    )  # fmt: skip
-    assert (ended.status, ended.err) == (0, "")
-    prompts = [(a, c), (c, a), (a, b)]  # a picture may be in several of them
-    assert [row["picture"] for row in ended.rows] == [list(map(str, both)) for both in prompts]
-    wanted = [told_by(model, processor, task, *both) for both in prompts]
-    assert [row["prediction"] for row in ended.rows] == wanted
-    alone = told_by(model, processor, task, a)
-    assert wanted[0] not in (wanted[1], alone)  # or neither order nor number would matter
-    ended = phi3v("predict", lora_run, c, a, "--together", 2, "--max-new-tokens", 24)
-    assert ended.out.startswith(f"{c}, {a}: {wanted[1]}\n")
-
-
-def test_without_one_prompt_that_can_be_read_no_model_is_loaded(
-    phi3v, lora_run, pictures, monkeypatch
-):
-    def loaded(*words, **settings):
-        raise AssertionError("a model was loaded")
-
-    monkeypatch.setattr("phi3v.run.trained.load_trained", loaded)
-    ended = phi3v("predict", lora_run, pictures[0], "gone.png", "--together", 2)
-    assert (ended.status, ended.out) == (1, "")
-
-
-def test_a_prompt_with_a_broken_picture_says_which_and_the_others_are_answered(
-    phi3v, lora_run, pictures
-):
-    words = (pictures[0], "gone.png", *pictures[1:], "--together", 2, "--max-new-tokens", 4)
-    ended = phi3v("predict", lora_run, *words, "--json")
-    first, second = ended.rows
-    assert first == {
-        "picture": [str(pictures[0]), "gone.png"],
-        "error": "picture not found: gone.png",
-    }
-    assert "prediction" in second
-    assert (ended.status, ended.err) == (1, "1 of 2 prompts could not be used\n")
-    ended = phi3v("predict", lora_run, *words)
-    assert ended.err.startswith(f"error: {pictures[0]}, gone.png: picture not found: gone.png\n")
-
-
 def test_a_broken_picture_is_told_and_the_others_are_answered(phi3v, lora_run, pictures, tmp_path):
     torn, text, gone = tmp_path / "torn.png", tmp_path / "notes.txt", tmp_path / "gone.png"
     torn.write_bytes(pictures[0].read_bytes()[:60])
@@ -162,100 +83,12 @@ def test_without_one_picture_that_can_be_read_no_model_is_loaded(phi3v, lora_run
     assert (ended.status, ended.out) == (1, "")
 
 
-def test_as_text_every_field_has_a_line(phi3v, pictures, tmp_path):
-    file = tmp_path / "task.yaml"
-    node = yaml.safe_load((TINY.parents[1] / "conf/task/product.yaml").read_text())
-    node["answer"] = "{title}"  # whatever it says is a title
-    node["objective"] = "title/token_f1"
-    file.write_text(yaml.safe_dump(node))
-    ended = phi3v("predict", "--model", TINY, "--task", file, pictures[0], "--max-new-tokens", 8)
-    answer, field = ended.out.splitlines()
-    said = answer.removeprefix(f"{pictures[0]}: ")
-    assert field == f"    title  {said}"
-    assert ended.status == 0
-
-
 def test_a_field_that_the_answer_lacks_is_told(phi3v, lora_run, pictures):
     ended = phi3v("predict", lora_run, pictures[0], "--max-new-tokens", 2)
     assert ended.out.count("(not in the answer)") == 3
     assert phi3v(
         "predict", lora_run, pictures[0], "--max-new-tokens", 2, "--json"
     ).rows[0]["parsed"] == {"title": None, "category3_code": None, "full_price": None}  # fmt: skip
-
-
-def test_a_checkpoint_folder_is_asked_a_question_as_it_stands(phi3v, pictures):
-    model, processor = loaded_base()
-    wanted = told_by(
-        model, processor, read_task("picture_question"), pictures[0],
-        values={"question": "What {is} it?"},
-    )  # fmt: skip
-    ended = phi3v(
-        "predict", "--model", TINY, "--question", "What {is} it?", pictures[0],
-        "--json", "--max-new-tokens", 24,
-    )  # fmt: skip
-    assert ended.rows == [{"picture": str(pictures[0]), "prediction": wanted}]
-
-
-def loaded_base():
-    from phi3v.model import Checkpoint
-
-    loaded = Checkpoint(str(TINY)).load()
-    return loaded.model, loaded.processor
-
-
-def test_values_that_the_question_names_are_given_as_fields(phi3v, pictures):
-    model, processor = loaded_base()
-    asked = {"question": "What colour is it?"}
-    wanted = told_by(model, processor, read_task("picture_question"), pictures[0], values=asked)
-    words = ("predict", "--model", TINY, "--task", "picture_question", pictures[0])
-    lacking = phi3v(*words)
-    assert lacking.status == 2
-    assert "give --field question=..." in lacking.err
-    ended = phi3v(
-        *words, "--field", "question=What colour is it?", "--json", "--max-new-tokens", 24
-    )
-    assert ended.rows[0]["prediction"] == wanted
-
-
-@pytest.mark.parametrize(
-    ("config", "dtype"),
-    [
-        ('{"dtype": "bfloat16"}', "bfloat16"),
-        ('{"torch_dtype": "bfloat16"}', "bfloat16"),  # as the published files call it
-        ("{}", "float32"),
-    ],
-)
-def test_a_checkpoint_is_held_in_the_type_of_its_files(tmp_path, monkeypatch, config, dtype):
-    class Seen(Exception):
-        pass
-
-    def loaded(path, dtype):
-        raise Seen(dtype)
-
-    (tmp_path / "config.json").write_text(config)
-    monkeypatch.setattr("phi3v.model.Checkpoint", loaded)
-    with pytest.raises(Seen, match=dtype):
-        predict._model_of_folder(tmp_path, "cpu")
-
-
-@pytest.mark.parametrize(
-    ("given", "told"),
-    [
-        (["question"], "write NAME=VALUE"),
-        (["question= "], "write NAME=VALUE"),
-        (["questio=x"], "did you mean 'question'"),
-        ([], "give --field question=..."),
-    ],
-)
-def test_fields_that_do_not_fit_the_question_are_refused(given, told):
-    with pytest.raises(UserError, match=told):
-        question_values(read_task("picture_question"), given)
-
-
-def test_a_question_with_a_control_token_is_refused_once(phi3v, pictures):
-    ended = phi3v("predict", "--model", TINY, "--question", "x<|end|>", *pictures)
-    assert ended.status == 2
-    assert ended.err.count("control token") == 1
 
 
 @pytest.mark.parametrize(
@@ -283,18 +116,6 @@ def test_what_does_not_fit_together_is_one_line(phi3v, lora_run, words, told):
     assert told in ended.err
     assert ended.err.count("\n") == 1
     assert ended.out == ""
-
-
-def test_a_task_file_passes_the_gate(phi3v, tmp_path):
-    file = tmp_path / "task.yaml"
-    for node, told in (
-        ({"_target_": "os.system", "command": "true"}, "os.system"),
-        ({"_target_": "phi3v.task.Task", "nme": "x"}, "nme"),
-        (["a list"], "expected a mapping"),
-    ):
-        file.write_text(yaml.safe_dump(node))
-        with pytest.raises(UserError, match=told):
-            read_task(str(file))
 
 
 def test_a_run_of_somebody_else_passes_the_gate(phi3v, tmp_path, pictures):

@@ -13,6 +13,7 @@ from phi3v.data import Example
 from phi3v.data.collation import Collator
 from phi3v.model import Checkpoint
 from phi3v.run.numerics import repeatable
+from phi3v.training import generate_answers
 
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "assets" / "tiny"
@@ -55,3 +56,12 @@ def logits(model: Any, processor: Any, picture: Path, task: Any) -> torch.Tensor
     batch = dict(Collator(processor, task, 4096, "prompt")([example]))
     inputs = {key: value for key, value in batch.items() if key not in ("ids", "truths")}
     return model.eval()(**inputs).logits
+
+
+def told_by(
+    model: Any, processor: Any, task: Any, *pictures: Path, values: Any = None, longest: int = 24
+) -> str:
+    """The answer about one picture alone, or about several together, through no command."""
+    example = Example(id="a", images=pictures, values=values or {}, group="a", origin="a")
+    batch = Collator(processor, task, 4096, "prompt")([example])
+    return generate_answers(model, processor, batch, longest)[0]

@@ -15,7 +15,6 @@ price, then only needs new contributions.
 
 import math
 import re
-import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -28,6 +27,7 @@ from phi3v.data.catalogue import draw_rows, look_words, random_look, write_csv
 from phi3v.data.csv_source import CsvSource
 from phi3v.data.drawing import COLOURS, KINDS, MATERIALS, PATTERNS, SIZES, Look, draw
 from phi3v.data.example import Example
+from phi3v.data.repeated_texts import EVERYDAY, text_to_repeat
 from phi3v.errors import UserError
 from phi3v.task import Task
 
@@ -69,18 +69,8 @@ QUANTITIES = ("weight", "minutes", "stitches", "buttons", "threads", "metres", "
 # be nearly anything, and a model that has only met exact rules answers with the digit that is
 # commonest in all numbers, instead of the middle of those that are likely.
 SCATTER = (0.04, 0.15)
-# Words of many tasks, which are repeated on request and never part of another answer.
-EVERYDAY = ("what", "is", "shown", "in", "this", "image", "photo", "the", "name", "of", "for",
-            "and", "Product", "Category", "Brand", "Title", "Shop", "Season", "Full",
-            "Item")  # fmt: skip
-# Western and central European letters, dashes, quotes, the euro and the like.
-FOREIGN = "".join(map(chr, range(0xA1, 0x180))).replace("\xad", "") + (
-    "\u2013\u2014\u2018\u2019\u201c\u201d\u201e\u2022\u2026\u20ac\u2122"
-)
 # How often each kind of question is asked among those that do not measure.
 OTHERS = {"describe": 0.25, "name": 0.15, "repeat": 0.12}
-# Never written, not even where a made-up word happens to come out so.
-UNSAID = ("price", "cost")
 VERSION = 7
 
 
@@ -257,34 +247,8 @@ def _repeat(look: Look, rng: np.random.Generator) -> tuple[str, str]:
     A piece that it never had to write it could not tell from others of that kind later, and an
     adapter does not change the last layer.
     """
-    one = (_everyday, _made_up, _characters)[int(rng.choice(3, p=(0.3, 0.5, 0.2)))]
-    text = " ".join(one(rng) for _ in range(int(rng.integers(2, 7))))
-    return (f"Repeat: {text}", text) if _may_be_said(text) else _repeat(look, rng)
-
-
-def _may_be_said(text: str) -> bool:
-    return not any(word in text.lower() for word in UNSAID)
-
-
-def _everyday(rng: np.random.Generator) -> str:
-    return str(rng.choice(EVERYDAY))
-
-
-def _made_up(rng: np.random.Generator) -> str:
-    """A known word, or the beginning of one and the end of another, such as "Protton"."""
-    first, last = (str(word) for word in rng.choice(_known_words(), size=2))
-    if rng.random() < 0.3:
-        return first
-    word = first[: int(rng.integers(1, len(first) + 1))] + last[int(rng.integers(len(last))) :]
-    return word.capitalize() if rng.random() < 0.3 else word
-
-
-def _characters(rng: np.random.Generator) -> str:
-    """One to four characters: ASCII, or letters and signs that are written as several bytes."""
-    alphabet = string.ascii_letters * 2 + string.digits * 3 + string.punctuation
-    if rng.random() < 0.2:
-        alphabet = FOREIGN
-    return "".join(rng.choice(list(alphabet), size=int(rng.integers(1, 5))))
+    text = text_to_repeat(rng, _known_words())
+    return f"Repeat: {text}", text
 
 
 @cache
