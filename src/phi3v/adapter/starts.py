@@ -5,7 +5,9 @@
 
 In single precision a singular vector depends on how many threads have computed it: on the tiny
 model by up to 3e-5 between one and two, which the first step of Adam makes 2e-4. In double
-precision what is left disappears when it is rounded. And an adapter that is loaded takes its start
+precision what is left all but disappears when it is rounded: one number in thousands may still lie
+on the edge between two. So what is small is decomposed in one thread, which costs nothing there; a
+weight of full size would take minutes. And an adapter that is loaded takes its start
 out of the base once more, so what is left has to be the base that it was trained on.
 """
 
@@ -17,6 +19,8 @@ import torch
 from peft.tuners.lora import layer as peft_layer
 from torch import Tensor
 
+# Numbers in a weight that one thread decomposes in well under a second.
+_SMALL = 2**19
 Decomposition = Callable[..., tuple[Tensor, ...]]
 
 
@@ -40,10 +44,21 @@ def repeatable_starts() -> Iterator[None]:
 
 def _in_double(decompose: Decomposition) -> Decomposition:
     def decomposed(matrix: Tensor, *arguments: Any, **options: Any) -> tuple[Tensor, ...]:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), _threads(1 if matrix.numel() <= _SMALL else None):
             torch.manual_seed(0)
             parts = decompose(matrix.double(), *arguments, **options)
         # torch's own kind of tuple, the parts of which have names
         return type(parts)([part.to(matrix.dtype) for part in parts])
 
     return decomposed
+
+
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    """So many threads; None for as many as there are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
