@@ -191,6 +191,21 @@ def saved(tmp_path_factory: pytest.TempPathFactory, scratch_model: Loaded) -> Pa
     return folder
 
 
+@pytest.fixture(scope="session")
+def wide() -> Loaded:
+    """A small model of which the rows are whole numbers of blocks of 64 numbers."""
+    heads = {"num_attention_heads": 8, "hidden_size": 64, "intermediate_size": 128}
+    return lively(scratch(config=SMALL | heads).load(lambda: TEXTS))
+
+
+@pytest.fixture(scope="session")
+def saved_wide(tmp_path_factory: pytest.TempPathFactory, wide: Loaded) -> Path:
+    """That model as a checkpoint folder, to be read only."""
+    folder = tmp_path_factory.mktemp("wide")
+    wide.save(folder)
+    return folder
+
+
 @pytest.fixture
 def folder(tmp_path: Path, saved: Path) -> Path:
     """A copy of a good checkpoint, to be damaged."""

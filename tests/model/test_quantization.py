@@ -1,24 +1,46 @@
 """A base in four bits: what is rounded and what is not, and what is refused."""
 
+import copy
 import importlib.util
+import subprocess
+import sys
 
 import pytest
 import torch
 from bitsandbytes.functional import dequantize_4bit
 from bitsandbytes.nn import Linear4bit
-from damaged import refused
+from damaged import edit, refused
 from torch import nn
 
 from phi3v.errors import UserError
 from phi3v.model import Checkpoint
-from phi3v.model.quantization import check_quantization, dequantised
+from phi3v.model.quantization import check_quantization, dequantised, import_bitsandbytes
 
+# What bitsandbytes does when it is imported on a CPU that multiplies bfloat16.
+ASKS_FOR_CODE = """
+import logging
+try:
+    from kernels import get_kernel
+    asked = True
+except ImportError:
+    asked = False
+    logging.getLogger("bitsandbytes.backends.cpu.ops").warning("Failed to load")
+"""
+TELLS_ITS_ORDER = """
+import importlib.abc, sys
+class Seen(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "bitsandbytes.nn":
+            print("kernels" in sys.modules and sys.modules["kernels"] is None)
+sys.meta_path.insert(0, Seen())
+import phi3v.training
+"""
 PROMPT = "<|user|>\n<|image_1|>\nWhat is shown in this image?<|end|>\n<|assistant|>\n"
 
 
 @pytest.fixture(scope="module")
-def quantised(saved):
-    return Checkpoint(str(saved), quantization="nf4").load()
+def quantised(saved_wide):
+    return Checkpoint(str(saved_wide), quantization="nf4").load()
 
 
 def test_the_linear_layers_of_the_decoder_are_in_four_bits_and_nothing_else(quantised):
@@ -32,8 +54,10 @@ def test_the_linear_layers_of_the_decoder_are_in_four_bits_and_nothing_else(quan
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_it_is_nf4_with_its_scales_rounded_too_and_computes_in_the_type_of_the_rest(saved, dtype):
-    model = Checkpoint(str(saved), quantization="nf4", dtype=dtype).load().model
+def test_it_is_nf4_with_its_scales_rounded_too_and_computes_in_the_type_of_the_rest(
+    saved_wide, dtype
+):
+    model = Checkpoint(str(saved_wide), quantization="nf4", dtype=dtype).load().model
     layers = [module for module in model.modules() if isinstance(module, Linear4bit)]
     assert layers
     for layer in layers:
@@ -44,10 +68,10 @@ def test_it_is_nf4_with_its_scales_rounded_too_and_computes_in_the_type_of_the_r
 
 
 @torch.no_grad()
-def test_as_numbers_it_computes_the_same(saved, quantised, picture):
+def test_as_numbers_it_computes_the_same(saved_wide, quantised, picture):
     inputs = quantised.processor(text=PROMPT, images=picture())
     wanted = quantised.model(**inputs).logits
-    plain = dequantised(Checkpoint(str(saved), quantization="nf4").load()).model
+    plain = dequantised(Checkpoint(str(saved_wide), quantization="nf4").load()).model
     assert not any(isinstance(module, Linear4bit) for module in plain.modules())
     assert {weight.dtype for weight in plain.parameters()} == {torch.float32}
     torch.testing.assert_close(plain(**inputs).logits, wanted, atol=1e-4, rtol=0)
@@ -58,7 +82,8 @@ def test_without_four_bits_there_is_nothing_to_turn_back(small):
 
 
 @torch.no_grad()
-def test_it_computes_with_weights_that_are_rounded_to_four_bits(quantised, small, picture):
+def test_it_computes_with_weights_that_are_rounded_to_four_bits(quantised, wide, picture):
+    small = copy.deepcopy(wide)
     inputs = quantised.processor(text=PROMPT, images=picture())
     logits = quantised.model(**inputs).logits
     assert not torch.allclose(logits, small.model(**inputs).logits, atol=1e-2)
@@ -73,10 +98,52 @@ def test_it_computes_with_weights_that_are_rounded_to_four_bits(quantised, small
     assert torch.allclose(logits, small.model(**inputs).logits, atol=1e-4)
 
 
-def test_rounding_twice_gives_the_same(saved, quantised):
-    again = Checkpoint(str(saved), quantization="nf4").load().model
+def test_rounding_twice_gives_the_same(saved_wide, quantised):
+    again = Checkpoint(str(saved_wide), quantization="nf4").load().model
     state = quantised.model.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in again.state_dict().items())
+
+
+@torch.no_grad()
+def test_a_cpu_that_multiplies_bfloat16_computes_as_any_other(saved_wide, picture, monkeypatch):
+    monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: True)
+    loaded = Checkpoint(str(saved_wide), quantization="nf4").load()
+    before = {name: value.clone() for name, value in loaded.model.state_dict().items()}
+    inputs = loaded.processor(text=PROMPT, images=picture())
+    evaluated = loaded.model.eval()(**inputs).logits
+    trained = loaded.model.train()(**inputs).logits
+    torch.testing.assert_close(evaluated, trained, atol=1e-5, rtol=0)
+    after = loaded.model.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_bitsandbytes_is_imported_without_what_it_would_fetch(tmp_path, monkeypatch, caplog):
+    (tmp_path / "kernels.py").write_text("get_kernel = None")
+    (tmp_path / "bitsandbytes").mkdir()
+    (tmp_path / "bitsandbytes" / "__init__.py").write_text(ASKS_FOR_CODE)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "bitsandbytes"]:
+        monkeypatch.delitem(sys.modules, name)
+    import_bitsandbytes()
+    assert sys.modules["bitsandbytes"].asked is False
+    assert caplog.records == []
+    import kernels  # whoever wants it has it
+
+    monkeypatch.delitem(sys.modules, "bitsandbytes")
+    import_bitsandbytes()
+    assert sys.modules["bitsandbytes"].asked is False
+    assert sys.modules.pop("kernels") is kernels
+
+
+def test_nobody_imports_bitsandbytes_in_another_way():
+    words = [sys.executable, "-c", TELLS_ITS_ORDER]
+    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "True\n"
+
+
+def test_layers_whose_rows_are_no_whole_number_of_blocks_are_refused(folder):
+    assert "its hidden_size of 32 is no multiple of 64" in refused(folder, quantization="nf4")
+    edit(folder / "config.json", hidden_size=64, num_attention_heads=8)
+    assert "its intermediate_size of 48 is no mult" in refused(folder, quantization="nf4")
 
 
 def test_what_cannot_be_is_refused(saved, monkeypatch):

@@ -9,6 +9,10 @@ from typing import Protocol
 
 from torch import nn
 
+from phi3v.model.quantization import import_bitsandbytes
+
+import_bitsandbytes()  # before PEFT does
+
 from phi3v.adapter.counting import PartCount, trainable_parts
 from phi3v.adapter.folder import add_adapter, load_adapter, save_adapter
 from phi3v.adapter.lora import LoraAdapter

@@ -38,7 +38,13 @@ from phi3v.model.loading import (
 )
 from phi3v.model.modeling import Phi3VForCausalLM
 from phi3v.model.processing import Phi3VProcessor
-from phi3v.model.quantization import bitsandbytes_config, check_quantization
+from phi3v.model.quantization import (
+    bitsandbytes_config,
+    check_quantization,
+    check_widths,
+    import_bitsandbytes,
+    keep_numbers,
+)
 from phi3v.model.slices import WeightFiles
 from phi3v.model.slices import hollow as hollow_model
 from phi3v.model.tokenization import load_tokenizer
@@ -104,6 +110,8 @@ class Checkpoint:
         check_quantization(self.quantization, hollow)
         folder = self._fetched(SMALL_FILES)
         config = _config(self.path, folder)
+        if self.quantization:
+            check_widths(self.path, config)
         processor = self._processor(folder)
         check_crops_fit(self.path, config, processor)
         check_tokenizer_fits(self.path, folder, config, processor)
@@ -173,6 +181,7 @@ class Checkpoint:
         if device is not None and device.type != "cpu":
             options["device_map"] = {"": device}
         if self.quantization:
+            import_bitsandbytes()
             options["quantization_config"] = bitsandbytes_config(dtype)
         model: Phi3VForCausalLM = _load(
             Phi3VForCausalLM.from_pretrained,
@@ -184,6 +193,8 @@ class Checkpoint:
             use_safetensors=True,
             **options,
         )
+        if self.quantization:
+            keep_numbers(model)
         return model
 
 
