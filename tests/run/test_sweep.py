@@ -239,8 +239,8 @@ def test_a_search_that_has_had_more_trials_than_are_wanted_gives_its_answer(
 
 @pytest.mark.slow
 def test_a_search_of_which_nothing_comes_says_so(start: Start) -> None:
-    words = ("~hydra.sweeper.params.experiment", "adapter.r=13", "hydra.sweeper.n_trials=2")
-    done = start("-m", "sweep=optuna", *words)
+    words = ("~hydra.sweeper.params.experiment", "adapter.r=13", "hydra.sweeper.n_trials=3")
+    done = start("-m", "sweep=optuna", *words, "optimizer.lr=choice(1,2)")  # one comes twice
     assert done.returncode == 1
     assert "no job came to a figure" in done.stdout
     assert "Traceback" not in done.stderr

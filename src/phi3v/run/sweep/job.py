@@ -52,6 +52,7 @@ def run_job(cfg: DictConfig, folder: Path, program: str) -> float:
     except UserError as error:
         refuse(error)
     if searches and outcome.objective is None:
+        _end_if_vain()
         raise NoFigureError(f"job {folder.name} {outcome.status}: {outcome.reason}")
     return outcome.figure
 
@@ -85,11 +86,21 @@ def _run_job(cfg: DictConfig, folder: Path, program: str) -> tuple[Outcome, bool
     if plan:
         jobs, _ = bring_up_to_date(sweep, plan)
         print(f"\n{progress(plan, jobs)}\n", flush=True)
-        vain = searches and len(jobs) >= plan.trials and all(job.objective is None for job in jobs)
-        if vain or (outcome.status not in GOOD and cfg.get("fail_fast")):
-            finish(sweep)  # Optuna's sweeper stumbles over a search of which nothing came
-            raise SystemExit(0)  # all were pruned before they had a figure
+        if outcome.status not in GOOD and cfg.get("fail_fast"):
+            finish(sweep)
+            raise SystemExit(1)
     return outcome, searches
+
+
+def _end_if_vain() -> None:
+    """End a search of which nothing came with its last trial: Optuna's sweeper stumbles over it."""
+    hydra = HydraConfig.get()
+    if hydra.job.num + 1 < hydra.sweeper.n_trials:  # those that are left for this start
+        return
+    sweep = SweepDirectory(hydra.sweep.dir)
+    if all(job.objective is None and job.state != "running" for job in sweep.jobs()):
+        finish(sweep)
+        raise SystemExit(0)  # all were pruned before they had a figure
 
 
 def _wait_for_another(folder: Path, name: str) -> None:

@@ -27,15 +27,16 @@ def resume_study(config: DictConfig, sweep: SweepDirectory) -> None:
     jobs = [job for job in sweep.jobs() if job.begun]
     if not jobs:
         return
-    settled = [job for job in jobs if job.state in SETTLED]
-    again = [job for job in jobs if job.state not in SETTLED]
-    sweeper = config.hydra.sweeper
+    sweeper, left = config.hydra.sweeper, config.hydra.sweeper.n_trials
+    left -= sum(job.state in SETTLED for job in jobs)
+    if sweeper.storage and sweeper.study_name:
+        left += _ask_again(str(sweeper.storage), str(sweeper.study_name), jobs)
     with read_write(config), open_dict(config):
-        sweeper.n_trials = max(0, sweeper.n_trials - len(settled))
+        sweeper.n_trials = max(0, left)
+        # The jobs' own configurations are composed anew from these words.
+        config.hydra.overrides.hydra.append(f"hydra.sweeper.n_trials={sweeper.n_trials}")
         if sweeper.sampler.get("seed") is not None:
             sweeper.sampler.seed += len(jobs)
-    if sweeper.storage and sweeper.study_name:
-        _ask_again(str(sweeper.storage), str(sweeper.study_name), again)
 
 
 def say_plainly() -> None:
@@ -47,21 +48,41 @@ def say_plainly() -> None:
         handler.setFormatter(logging.Formatter("optuna: %(message)s"))
 
 
-def _ask_again(storage: str, name: str, jobs: Iterable[Job]) -> None:
-    """Queue the trials of jobs that have not come to an end of their own."""
+def _ask_again(storage: str, name: str, jobs: Iterable[Job]) -> int:
+    """Tell a study what became of its trials, and queue those that have not come to an end.
+
+    Returns:
+        How many trials are queued already whose jobs are settled: they run nothing.
+    """
     import optuna  # an extra, and only where a study is gone on with
 
     study = optuna.load_study(study_name=name, storage=storage)
+    jobs, waiting = list(jobs), []
     for trial in study.trials:
-        if trial.state == optuna.trial.TrialState.RUNNING:  # nobody is at work on it any more
-            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        if trial.state == optuna.trial.TrialState.RUNNING:  # nobody waits for it any more
+            job = _job_of(trial.params, jobs)
+            if job is None or job.objective is None:
+                study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+            else:  # jobs outlive a sweep that is killed
+                study.tell(trial.number, job.objective)
+        elif trial.state == optuna.trial.TrialState.WAITING:
+            # Of an earlier start, which was interrupted before it came to it.
+            waiting.append(_job_of(trial.system_attrs.get("fixed_params", {}), jobs))
     trials = list(study.trials)
     for job in jobs:
-        params = next((one.params for one in trials if _is_of(one.params, job)), None)
-        if params:
-            study.enqueue_trial(params)
+        if job.state not in SETTLED and job not in waiting:
+            params = next((one.params for one in trials if _is_of(one.params, job)), None)
+            if params:
+                study.enqueue_trial(params)
+    return sum(job is not None and job.state in SETTLED for job in waiting)
+
+
+def _job_of(params: dict[str, Any], jobs: Iterable[Job]) -> Job | None:
+    return next((job for job in jobs if _is_of(params, job)), None)
 
 
 def _is_of(params: dict[str, Any], job: Job) -> bool:
     """Whether a job was run with a trial's parameters."""
-    return bool(params) and all(job.values.get(key) == str(value) for key, value in params.items())
+    return bool(params) and all(
+        job.values.get(key.lstrip("+")) == str(value) for key, value in params.items()
+    )
