@@ -1,11 +1,14 @@
 """A disk that is full while a sweep runs: one line says so, and nothing is taken for done."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from phi3v.errors import UserError
+from phi3v.run.sweep import report
 from phi3v.run.sweep.directory import Plan, SweepDirectory
 from phi3v.run.sweep.report import bring_up_to_date
 
@@ -36,6 +39,28 @@ def test_what_cannot_be_written_is_told_once_and_made_up_for(
     assert "a sweep with the same command" in line
     assert bring_up_to_date(sweep, PLAN)[1]
     assert (tmp_path / name).is_file()
+
+
+def test_jobs_that_end_at_once_write_the_page_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    SweepDirectory(tmp_path).begin(PLAN)
+    seen: list[str] = []
+
+    def write(*_: object) -> None:
+        seen.append("begun")
+        time.sleep(0.1)
+        seen.append("written")
+
+    monkeypatch.setattr(report, "write_sweep_report", write)
+    ended = [
+        Thread(target=bring_up_to_date, args=(SweepDirectory(tmp_path), PLAN)) for _ in range(2)
+    ]
+    for job in ended:
+        job.start()
+    for job in ended:
+        job.join()
+    assert seen == ["begun", "written"] * 2
 
 
 def test_a_sweep_that_cannot_be_written_down_is_not_begun(tmp_path: Path) -> None:

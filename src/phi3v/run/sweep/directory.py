@@ -9,11 +9,12 @@ Each job's outcome lies in its own directory, written by the job; all that stand
 those, so a sweep that was killed at any moment has lost nothing.
 """
 
+import contextlib
 import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,13 @@ class SweepDirectory:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._lock = FileLock(self.path / f"{FILE}.lock")
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep others from writing the files of this sweep, whose jobs may end at once."""
+        with self._lock:
+            yield
 
     def begin(self, plan: Plan) -> None:
         """Write down what is going to happen, and which jobs an earlier end left behind.
@@ -188,7 +196,7 @@ class SweepDirectory:
         Returns:
             All jobs.
         """
-        with FileLock(self.path / f"{FILE}.lock"):
+        with self.alone():
             plan, jobs = self.plan(), self.jobs()
             assert plan is not None
             rows = [_row(job) for job in jobs]

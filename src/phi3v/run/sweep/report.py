@@ -31,8 +31,9 @@ def bring_up_to_date(sweep: SweepDirectory, plan: Plan) -> tuple[list[Job], bool
         All jobs, and whether all files are written.
     """
     try:
-        jobs = sweep.update()
-        write_sweep_report(sweep, plan, jobs)
+        with sweep.alone():
+            jobs = sweep.update()
+            write_sweep_report(sweep, plan, jobs)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return sweep.jobs(), False
