@@ -7,7 +7,9 @@ from threading import Thread
 
 import pytest
 
+from phi3v.config.sweeps import job_folder
 from phi3v.errors import UserError
+from phi3v.run.directory import RunDirectory
 from phi3v.run.sweep import report
 from phi3v.run.sweep.directory import Plan, SweepDirectory
 from phi3v.run.sweep.report import bring_up_to_date
@@ -39,6 +41,20 @@ def test_what_cannot_be_written_is_told_once_and_made_up_for(
     assert "a sweep with the same command" in line
     assert bring_up_to_date(sweep, PLAN)[1]
     assert (tmp_path / name).is_file()
+
+
+def test_rows_of_a_job_that_a_full_disk_has_torn_are_left_out_of_the_page(tmp_path: Path) -> None:
+    sweep = SweepDirectory(tmp_path)
+    sweep.begin(PLAN)
+    run = RunDirectory(tmp_path / job_folder(tmp_path, 0, ["lr=1"]))
+    sweep.begin_job(run.path)
+    rows = ["step,epoch,val/price/mape", "2,0,0.5", "4,0,0.46,1,0.3", "nothing,1,1", "6,1,1e-"]
+    run.metrics_by_step.write_text("\n".join(rows))
+    assert run.read_history() == [
+        {"step": 2, "epoch": 0, "val/price/mape": 0.5},
+        {"step": 6, "epoch": 1},
+    ]
+    assert bring_up_to_date(sweep, PLAN)[1]
 
 
 def test_jobs_that_end_at_once_write_the_page_one_after_the_other(

@@ -5,6 +5,7 @@ run.write_metrics(summary)
 run.read_metrics()["metrics"]["test/full_price/mape"]
 """
 
+import contextlib
 import csv
 import json
 import uuid
@@ -118,11 +119,22 @@ class RunDirectory:
         return [json.loads(line) for line in lines]
 
     def read_history(self) -> list[dict[str, float]]:
-        """Reads metrics.csv: one dict a row, without the cells that are empty."""
+        """Reads metrics.csv: one dict a row, without the cells that are empty.
+
+        A full disk tears rows: what is no number there is left out, and a row with more cells than
+        columns, into which another one was written.
+        """
         if not self.metrics_by_step.is_file():
             return []
         with self.metrics_by_step.open(newline="", encoding="utf-8") as file:
-            return [
-                {name: float(cell) for name, cell in row.items() if cell}
-                for row in csv.DictReader(file)
-            ]
+            rows = [_numbers(row) for row in csv.DictReader(file) if None not in row]
+        return [row for row in rows if "step" in row]
+
+
+def _numbers(row: Mapping[str, str | None]) -> dict[str, float]:
+    found = {}
+    for name, cell in row.items():
+        with contextlib.suppress(ValueError):
+            if cell:
+                found[name] = float(cell)
+    return found
