@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.trial import TrialState
 
 from phi3v.config.sweeps import job_folder
+from phi3v.errors import UserError
 from phi3v.run.outcome import Outcome
 from phi3v.run.sweep import job as job_module
 from phi3v.run.sweep.directory import Plan, SweepDirectory
@@ -116,3 +117,16 @@ def test_a_search_is_vain_with_the_last_trial_of_this_start_alone(
     monkeypatch.setattr(job_module, "_run_job", lambda *_: (failed, True))
     with pytest.raises(SystemExit if ends else job_module.NoFigureError):
         job_module.run_job(OmegaConf.create(), sweep.path / "0", "program")
+
+
+@pytest.mark.parametrize("left", [None, b"no database of any kind, and longer than a page"])
+def test_a_study_that_is_gone_or_broken_is_told_in_one_line(
+    sweep: SweepDirectory, left: bytes | None
+) -> None:
+    begun(sweep, 0.25, INTERRUPTED)
+    (sweep.path / "study.db").unlink()
+    if left:
+        (sweep.path / "study.db").write_bytes(left)
+    with pytest.raises(UserError, match=r"study\.db: the study of this sweep cannot be .*") as told:
+        resume_study(config(sweep), sweep)
+    assert "\n" not in str(told.value)

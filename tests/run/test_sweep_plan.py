@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from phi3v.config import resolvers
 from phi3v.config.front_door import TYPED
 from phi3v.config.sweeps import job_folder
+from phi3v.errors import UserError
 from phi3v.run.outcome import Outcome
+from phi3v.run.sweep import callback
 from phi3v.run.sweep.callback import planned
 from phi3v.run.sweep.directory import Plan, SweepDirectory
 
@@ -131,6 +134,32 @@ def written(folder: Path) -> dict[Path, tuple[int, bytes]]:
         for file in folder.rglob("*")
         if file.is_file()
     }
+
+
+@pytest.mark.parametrize(("event", "fails"), [("start", "planned"), ("end", "finish")])
+def test_an_error_that_nobody_thought_of_ends_the_sweep_with_its_traceback(
+    event: str,
+    fails: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(callback, fails, fail)
+    hydra = {"sweep": {"dir": str(tmp_path)}, "runtime": {"choices": {}}, "launcher": {}}
+    with pytest.raises(SystemExit) as ended:  # Hydra only warns of others
+        getattr(callback.Sweep(), f"on_multirun_{event}")(OmegaConf.create({"hydra": hydra}))
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.rstrip().endswith("RuntimeError: a bug")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"plan": 1}'])
+def test_a_sweep_whose_plan_is_broken_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "sweep.json").write_text(text)
+    with pytest.raises(UserError, match=r"sweep\.json: it cannot be read .* with sweep_dir="):
+        SweepDirectory(tmp_path).plan()
 
 
 @pytest.mark.parametrize(

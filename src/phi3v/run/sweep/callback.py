@@ -7,7 +7,8 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hydra.errors import HydraException
@@ -52,25 +53,31 @@ class Sweep(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Take the directory, write the plan down and show it."""
+        with _told():
+            self._start(config)
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Give the answer."""
+        with _told(), self._held:
+            finish(SweepDirectory(config.hydra.sweep.dir))
+
+    def _start(self, config: DictConfig) -> None:
         sweep = SweepDirectory(config.hydra.sweep.dir)
         searches = config.hydra.runtime.choices.get("hydra/sweeper") == "optuna"
-        try:
-            keep_to_gpus(config)
-            plan = planned(config)
-            if (sweep.path / CONFIG).exists():
-                raise UserError(f"{sweep.path}: there is a run in it; give another sweep_dir")
-            if not self.dry_run:
-                sweep.path.mkdir(parents=True, exist_ok=True)
-                self._held.enter_context(only_program_on(sweep.path))
-            _refuse_another(sweep, plan)
-            known = sweep.plan() is not None
-            if not self.dry_run:
-                if searches:
-                    say_plainly()
-                    resume_study(config, sweep)
-                sweep.begin(plan)
-        except (UserError, HydraException, OSError) as error:  # Hydra would only warn of them
-            refuse(UserError(" ".join(str(error).split())))
+        keep_to_gpus(config)
+        plan = planned(config)
+        if (sweep.path / CONFIG).exists():
+            raise UserError(f"{sweep.path}: there is a run in it; give another sweep_dir")
+        if not self.dry_run:
+            sweep.path.mkdir(parents=True, exist_ok=True)
+            self._held.enter_context(only_program_on(sweep.path))
+        _refuse_another(sweep, plan)
+        known = sweep.plan() is not None
+        if not self.dry_run:
+            if searches:
+                say_plainly()
+                resume_study(config, sweep)
+            sweep.begin(plan)
         jobs = sweep.jobs(plan)
         print(listing(sweep, plan, jobs), flush=True)
         if known:
@@ -81,10 +88,17 @@ class Sweep(Callback):
             finish(sweep)  # Optuna's sweeper stumbles over a study without a trial that is complete
             raise SystemExit(0)
 
-    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Give the answer."""
-        finish(SweepDirectory(config.hydra.sweep.dir))
-        self._held.close()
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """End the program with what went wrong in a callback: Hydra would only warn of it and go on."""
+    try:
+        yield
+    except (UserError, HydraException, OSError) as error:
+        refuse(UserError(" ".join(str(error).split())))
+    except Exception:
+        traceback.print_exc()
+        raise SystemExit(1) from None
 
 
 def planned(config: DictConfig) -> Plan:

@@ -22,6 +22,7 @@ from typing import Any
 from filelock import FileLock
 
 from phi3v.config.sweeps import FILE, job_folders, job_overrides
+from phi3v.errors import UserError
 from phi3v.files import write_whole
 from phi3v.run.outcome import FILE as OUTCOME
 from phi3v.run.outcome import Outcome
@@ -127,16 +128,26 @@ class SweepDirectory:
         self.update()
 
     def plan(self) -> Plan | None:
-        """What was going to happen; None where no sweep was begun yet."""
+        """What was going to happen; None where no sweep was begun yet.
+
+        Raises:
+            UserError: When nobody can tell any more.
+        """
+        file = self.path / FILE
         try:
-            known = json.loads((self.path / FILE).read_text(encoding="utf-8"))["plan"]
+            known = json.loads(file.read_text(encoding="utf-8"))["plan"]
+            if "jobs" not in known:  # a directory that was only claimed
+                return None
+            known["jobs"] = tuple(tuple(words) for words in known["jobs"])
+            known["words"] = tuple(known["words"])
+            return Plan(**known)
         except FileNotFoundError:
             return None
-        if "jobs" not in known:  # a directory that was only claimed
-            return None
-        known["jobs"] = tuple(tuple(words) for words in known["jobs"])
-        known["words"] = tuple(known["words"])
-        return Plan(**known)
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{file}: it cannot be read ({error}); remove it, and with sweep_dir={self.path}"
+                " the same command goes on with the jobs that lie there"
+            ) from None
 
     def begin_job(self, folder: Path) -> None:
         """Note that a job is about to run, which has a directory already."""

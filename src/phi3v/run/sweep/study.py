@@ -13,6 +13,7 @@ from typing import Any
 
 from omegaconf import DictConfig, open_dict, read_write
 
+from phi3v.errors import UserError
 from phi3v.run.outcome import SETTLED
 from phi3v.run.sweep.directory import Job, SweepDirectory
 
@@ -23,6 +24,9 @@ def resume_study(config: DictConfig, sweep: SweepDirectory) -> None:
     Args:
         config: Of the sweep, with Hydra's node, whose sweeper is Optuna's.
         sweep: Its directory, with the jobs of earlier times.
+
+    Raises:
+        UserError: When there are jobs, and their study is gone or cannot be read.
     """
     jobs = [job for job in sweep.jobs() if job.begun]
     if not jobs:
@@ -56,7 +60,14 @@ def _ask_again(storage: str, name: str, jobs: Iterable[Job]) -> int:
     """
     import optuna  # an extra, and only where a study is gone on with
 
-    study = optuna.load_study(study_name=name, storage=storage)
+    try:
+        study = optuna.load_study(study_name=name, storage=storage)
+    except Exception as error:  # databases have errors of their own
+        reason = str(error.args[0] if error.args else error).partition("\n")[0]
+        raise UserError(
+            f"{storage}: the study of this sweep cannot be read ({reason}): put it back, or give"
+            " another sweep_dir"
+        ) from None
     jobs, waiting = list(jobs), []
     for trial in study.trials:
         if trial.state == optuna.trial.TrialState.RUNNING:  # nobody waits for it any more
