@@ -1,5 +1,6 @@
 """A wrong command line is refused in one line, with the nearest right word, before torch loads."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -135,8 +136,12 @@ def test_a_sweep_is_checked_in_all_its_values(conf: Path) -> None:
         (["seed=range(1,3)", "adapter.r=4,8.5"], "adapter.r=8.5: expected whole number"),
         (["seed=7,-1"], "seed=-1: from 0 to"),
         (["optimizer.lr=interval(-1,1)"], "optimizer.lr=-1.0: not below zero"),
+        (["experiment=glob(zzz*)"], "there is nothing that it stands for"),
+        (["seed=1,2", "adapter.r=range(5,5)"], "=range(5,5): there is nothing that it stands for"),
+        (["+hydra.sweeper.params.seed='1,2'"], "='1,2': there is no sweep=NAME to which"),
+        (["hydra.sweeper.params={seed:'1,2'}"], "}: there is no sweep=NAME to which"),
     ]:
-        with pytest.raises(UserError, match=fault):
+        with pytest.raises(UserError, match=re.escape(fault)):
             check_command_line(conf, "train", words, "train", multirun=True)
     good = ["experiment=lora_r8,lora_r16", "optimizer.lr=interval(0.1,1)", "seed=range(1,4)"]
     good.append("trainer=glob(*pu)")

@@ -126,6 +126,15 @@ def _compose(name: str, overrides: Sequence[str], groups: Groups) -> Composed:
     # ValueError is what Hydra has for a defaults list that is none.
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise UserError(_composition_problem(error, name, overrides, groups)) from None
+    except (AssertionError, AttributeError) as error:
+        # What OmegaConf has for a key in a node that is null, as the basic sweeper's is.
+        for word in overrides:
+            if word.lstrip("+").startswith("hydra.sweeper.params"):
+                raise UserError(
+                    f"{word}: there is no sweep=NAME to which that could add; write what jobs"
+                    " choose from as in seed=1,2"
+                ) from error
+        raise
     with open_dict(cfg):
         cfg.hydra.runtime.output_dir = "."  # made by the run itself, later
         HydraConfig.instance().set_config(cfg)

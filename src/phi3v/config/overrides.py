@@ -38,7 +38,7 @@ class Groups:
     choices: dict[str, list[str]]
 
     def check(self, word: Override, multirun: bool) -> None:
-        """Refuse a choice that its group does not offer, and several where one is wanted.
+        """Refuse a choice that its group does not offer, and several, or none, where one is wanted.
 
         Raises:
             UserError: With the nearest choice and all there are.
@@ -49,6 +49,9 @@ class Groups:
                 f"{word.input_line} has several values: add -m to run them all, or write "
                 f"{key}=[a,b] for a list"
             )
+        sweeps = word.is_sweep_override() and word.is_discrete_sweep()
+        if sweeps and next(word.sweep_string_iterator(), None) is None:
+            raise UserError(f"{word.input_line}: there is nothing that it stands for")
         if key not in self.choices or word.is_delete():
             return
         for value in chosen(word):
