@@ -93,6 +93,7 @@ WRONG = {
     "max_new_tokens=0": "max_new_tokens=0: at least 1",
     "max_skipped_steps=-1": "max_skipped_steps=-1: at least 0",
     "optimizer.lr=-1e-3": "optimizer.lr=-0.001: not below zero",
+    "trainer.gradient_clip_val=None": "or null; write trainer.gradient_clip_val=null",
     "optimizer.weight_decay=-1": "optimizer.weight_decay=-1: not below zero",
     "trainer.limit_test_batches=0": "trainer.limit_test_batches=0: a run ends with what its test",
     "trainer.limit_test_batches=0.0": "trainer.limit_test_batches=0.0: a run ends with what its",

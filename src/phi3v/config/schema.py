@@ -261,11 +261,12 @@ def _of_value(key: str, value: object, parameter: Parameter) -> Iterator[Problem
 
 
 def _better(key: str, shown: str, wrong: Misfit, module: str) -> str:
-    """How a single value is written so that it fits: as text, or as a list of one."""
+    """How a single value is written so that it fits: as null, as text, or as a list of one."""
     value = wrong.value
     if not isinstance(value, str | int | float):
         return ""
-    ways: dict[str, object] = {f"[{shown}]": [value]}
+    ways: dict[str, object] = {"null": None} if value == "None" else {}
+    ways[f"[{shown}]"] = [value]
     if not isinstance(value, str):
         ways |= {f"'\"{shown}\"'": str(value), f"'[\"{shown}\"]'": [str(value)]}
     fitting = (way for way, meant in ways.items() if fits(wrong.annotation, module, meant))
