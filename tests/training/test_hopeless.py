@@ -1,6 +1,7 @@
 """A job that lies behind the median of the others is ended; one that does not is left alone."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -56,6 +57,25 @@ def test_its_own_figures_are_none_of_the_others(make_trainer, make_module, make_
     callback, reached = train(make_trainer, make_module, make_data, tmp_path)
     assert reached == 9
     assert callback.reason == ""
+
+
+@pytest.mark.parametrize("first", [float("nan"), float("inf")])
+def test_a_validation_that_came_to_no_figure_is_not_its_best(tmp_path, first):
+    others(tmp_path, [[0.5]] * 4, "val/colour/accuracy")
+    callback = StopHopeless(tmp_path / "0", "colour/accuracy")
+    verdicts = []
+    for value in (first, 0.75):
+        trainer = SimpleNamespace(
+            sanity_checking=False,
+            callback_metrics={"val/colour/accuracy": value},
+            global_step=3,
+            estimated_stepping_batches=9,
+            is_global_zero=True,
+            strategy=SimpleNamespace(broadcast=lambda reason: reason),
+        )
+        callback.on_validation_end(trainer, None)
+        verdicts.append((callback.best, callback.reason))
+    assert verdicts == [(None, ""), (0.75, "")]
 
 
 def test_the_best_so_far_outlives_an_interruption(tmp_path):

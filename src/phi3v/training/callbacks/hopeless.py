@@ -9,6 +9,7 @@ values: a grid, a search, or an agent on this machine.
 """
 
 import logging
+import math
 import statistics
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ class StopHopeless(Callback):
 
     Attributes:
         reason: Why it was stopped; empty of a training that was not.
-        best: The best value of its validations so far; None before the first.
+        best: The best finite value of its validations so far; None before the first.
 
     Args:
         folder: The run directory; the other jobs' lie beside it.
@@ -56,7 +57,9 @@ class StopHopeless(Callback):
         if trainer.sanity_checking or self.monitor not in trainer.callback_metrics:
             return
         self.seen += 1
-        self.best = self._better([*self._own(), float(trainer.callback_metrics[self.monitor])])
+        value = float(trainer.callback_metrics[self.monitor])
+        if math.isfinite(value):
+            self.best = self._better([*self._own(), value])
         over = trainer.global_step >= trainer.estimated_stepping_batches
         if self.seen < self.validations or over:
             return
