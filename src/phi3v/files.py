@@ -5,6 +5,7 @@ with writing(run / "metrics.csv"):
     append_a_row()
 """
 
+import errno
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,6 +51,14 @@ def writing(file: Path) -> Iterator[None]:
             f" ({error.strerror or error}): make space; a training goes on with resume=true, a"
             " sweep with the same command"
         ) from error
+
+
+def no_space(error: BaseException) -> str:
+    """What the system's error says of a full disk, or of a quota, in one line; else nothing."""
+    if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return ""
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror}: make space"
 
 
 def as_open_as_folder(folder: str | Path) -> None:

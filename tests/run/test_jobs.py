@@ -107,6 +107,18 @@ def test_a_log_that_cannot_be_written_is_one_line_and_hides_no_error(
     assert others == ["error: thirteen is bad luck"]
 
 
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_a_disk_that_is_full_under_a_training_is_one_line(
+    start: Start, begins_with, here: Path, rank: str
+) -> None:
+    begins_with("import errno", "raise OSError(errno.ENOSPC, 'No space left on device', 'a.ckpt')")
+    done = start("hydra.run.dir=mine", environment={"LOCAL_RANK": rank})
+    reason = "a.ckpt: No space left on device: make space; a training goes on with resume=true"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {reason}\n")
+    file = "outcome.json" if rank == "0" else "outcome_rank_1.json"
+    assert Outcome.read(here / "mine", file) == Outcome("failed", None, reason)
+
+
 def test_a_bug_keeps_its_traceback_on_the_screen_and_in_the_log(
     start: Start, tmp_path: Path
 ) -> None:

@@ -7,7 +7,6 @@ Wrong input is refused in one line with exit status 2 while nothing but Hydra ha
 """
 
 import argparse
-import errno
 import json
 import os
 import signal
@@ -37,6 +36,7 @@ from phi3v.config.saving import FILE as CONFIG
 from phi3v.config.saving import base_on_run
 from phi3v.config.sweeps import config_flags, sweep_folder, sweep_words
 from phi3v.errors import UserError
+from phi3v.files import no_space
 
 WRONG_INPUT = 2
 DRY_RUN = "--dry-run"
@@ -128,9 +128,8 @@ def _full_disk(error: BaseException | None) -> UserError | None:
     while error is not None:
         if isinstance(error, UserError):
             return error
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            where = f"{error.filename}: " if error.filename else ""
-            return UserError(f"{where}{error.strerror}: make space; the same command goes on")
+        if text := no_space(error):
+            return UserError(f"{text}; the same command goes on")
         error = error.__cause__ or error.__context__
     return None
 

@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -24,6 +25,7 @@ from omegaconf import DictConfig
 from phi3v.config.front_door import refuse
 from phi3v.config.launchers import agent_run, is_first_process, process_name
 from phi3v.errors import PrunedError, UserError
+from phi3v.files import no_space
 from phi3v.run.lock import only_program_on
 from phi3v.run.obstacle import obstacle
 from phi3v.run.outcome import GOOD, Outcome, signal_behind
@@ -71,7 +73,8 @@ def _here(cfg: DictConfig, program: str, folder: Path, goes_on: bool) -> float |
             print(f"this run has come to its end already\nrun: {folder}")
         return done.figure
     try:
-        objective: float | None = pkgutil.resolve_name(program)(cfg)
+        with _full_disk_told():
+            objective: float | None = pkgutil.resolve_name(program)(cfg)
     except PrunedError as error:
         _end(folder, Outcome.of_error(error))
         if first:
@@ -100,6 +103,17 @@ def _here(cfg: DictConfig, program: str, folder: Path, goes_on: bool) -> float |
         raise
     _end(folder, Outcome.of_objective(objective))
     return objective
+
+
+@contextlib.contextmanager
+def _full_disk_told() -> Iterator[None]:
+    """A disk may be full under whoever writes: that is nothing to look for in a traceback."""
+    try:
+        yield
+    except OSError as error:
+        if text := no_space(error):
+            raise UserError(f"{text}; a training goes on with resume=true") from error
+        raise
 
 
 def _told(folder: Path, error: BaseException, begun: float) -> Outcome:
