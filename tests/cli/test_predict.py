@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import sys
 
 import pytest
 import torch
@@ -168,6 +169,22 @@ def test_progress_is_told_of_long_lists_only():
             progress.step()
         assert stream.getvalue().count("\n") == lines
     assert stream.getvalue().splitlines()[0].startswith("1 of 40 pictures, ")
+
+
+def test_progress_goes_on_while_the_first_answers_are_waited_for(
+    phi3v, lora_run, pictures, monkeypatch
+):
+    for pause in ("LINES", "CHANGES"):
+        monkeypatch.setattr(f"phi3v.cli.progress._SECONDS_BETWEEN_{pause}", 0.0)
+    many = [pictures[0].with_name(f"{number:02}.png") for number in range(19)]
+    for file in many:
+        file.write_bytes(pictures[0].read_bytes())
+    monkeypatch.setattr("sys.stderr", sys.stdout)  # in the order in which both are written
+    words = ("predict", lora_run, "gone.png", *many, "--batch-size", 2, "--max-new-tokens", 1)
+    lines = phi3v(*words, "--json").out.splitlines()
+    steps = [line for line in lines if " of 20 pictures, " in line]
+    assert [int(line.split()[0]) for line in steps] == [1, 3, 5, 7, 9, 11, 13, 15, 16, 18]
+    assert next(place for place, line in enumerate(lines) if line.startswith("{")) == 9
 
 
 def test_json_lines_keep_letters_as_they_are(phi3v, lora_run, pictures, tmp_path):

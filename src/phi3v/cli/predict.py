@@ -107,6 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
     from phi3v.run.prediction import Predictor, unreadable
 
     found: Iterable[Answer] = unreadable(pictures)
+    progress = Progress(len(pictures), what)
     if len(list(found)) < len(pictures):  # otherwise there is no reason to load a model
         model, processor = _loaded(asked, arguments.device)
         predictor = Predictor(
@@ -114,9 +115,10 @@ def run(arguments: argparse.Namespace) -> int:
             batch_size=arguments.batch_size or asked.batch_size,
             max_new_tokens=arguments.max_new_tokens or asked.max_new_tokens,
         )  # fmt: skip
-        found = predictor(pictures, values)
+        progress = Progress(len(pictures), what)  # its clock begins when the model is there
+        found = predictor(pictures, values, progress.step)
     try:
-        failed = _print(found, asked, arguments.json, len(pictures), what)
+        failed = _print(found, asked, arguments.json, progress)
     except torch.OutOfMemoryError:
         raise UserError("the GPU's memory is full: give a smaller --batch-size") from None
     if failed and len(pictures) > 1:
@@ -249,9 +251,8 @@ def _stored_dtype(folder: Path) -> str:
     return str(known.get("dtype") or known.get("torch_dtype") or "float32")
 
 
-def _print(found: Iterable["Answer"], asked: Asked, as_json: bool, total: int, what: str) -> int:
+def _print(found: Iterable["Answer"], asked: Asked, as_json: bool, progress: Progress) -> int:
     """Print answers as they come, and return how many prompts could not be used."""
-    progress = Progress(total, what)
     failed = 0
     for answer in found:
         progress.clear()
@@ -266,7 +267,6 @@ def _print(found: Iterable["Answer"], asked: Asked, as_json: bool, total: int, w
             print(f"error: {answer.name}: {answer.error}", file=sys.stderr, flush=True)
         else:
             print("\n".join(_lines(answer, parsed, asked.task)), flush=True)
-        progress.step()
     progress.clear()
     return failed
 

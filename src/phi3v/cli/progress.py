@@ -32,9 +32,9 @@ class Progress:
         self._begun = self._last = time.monotonic()
         self._done = 0
 
-    def step(self) -> None:
-        """Count one more."""
-        self._done += 1
+    def step(self, count: int = 1) -> None:
+        """Count so many more."""
+        self._done += count
         now = time.monotonic()
         pause = _SECONDS_BETWEEN_CHANGES if self._changes else _SECONDS_BETWEEN_LINES
         if not self._shows or self._done == self._total or now - self._last < pause:

@@ -7,7 +7,7 @@
 The prompt, the batches and the generation are those of evaluations.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,7 +75,10 @@ class Predictor:
         self._collate = Collator(processor, task, context, "prompt")
 
     def __call__(
-        self, pictures: Sequence[Pictures], values: Mapping[str, Value] | None = None
+        self,
+        pictures: Sequence[Pictures],
+        values: Mapping[str, Value] | None = None,
+        done: Callable[[int], None] = lambda count: None,
     ) -> Iterator[Answer]:
         """Yields one answer for each prompt, in their order.
 
@@ -83,6 +86,8 @@ class Predictor:
             pictures: The files of each prompt; one that cannot be used gives an answer with an
                 error.
             values: What the question needs to know besides, by column.
+            done: Told after each batch how many more prompts are done; answers that wait for others
+                to keep their order come later.
 
         Raises:
             UserError: When no picture could be asked this question.
@@ -90,10 +95,13 @@ class Predictor:
         self._collate.encode.check_question(values or {}, "question")
         ahead = _BATCHES_AHEAD * self._batch_size
         for start in range(0, len(pictures), ahead):
-            yield from self._window(pictures[start : start + ahead], values or {})
+            yield from self._window(pictures[start : start + ahead], values or {}, done)
 
     def _window(
-        self, pictures: Sequence[Pictures], values: Mapping[str, Value]
+        self,
+        pictures: Sequence[Pictures],
+        values: Mapping[str, Value],
+        done: Callable[[int], None],
     ) -> Iterator[Answer]:
         examples = [_example(files, values) for files in pictures]
         found: dict[int, Answer] = {}
@@ -109,12 +117,16 @@ class Predictor:
                 refuse(place, error)
         order = sorted(lengths, key=lengths.__getitem__)
         device = next(self._model.parameters()).device
+        if told := len(found):
+            done(told)
         for start in range(0, len(order), self._batch_size):
             texts = answer_batch(
                 self._model, self._collate, examples, order[start : start + self._batch_size],
                 self._max_new_tokens, device, refuse,
             )  # fmt: skip
             found |= {place: Answer(pictures[place], text) for place, text in texts.items()}
+            done(len(found) - told)
+            told = len(found)
         for place in range(len(pictures)):
             yield found[place]
 
