@@ -6,12 +6,20 @@ with writing(run / "metrics.csv"):
 """
 
 import errno
+import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from phi3v.errors import UserError
+
+#: What is raised where something cannot be written: safetensors puts the system's error into words.
+UNWRITTEN = (OSError, SafetensorError)
+_NUMBER = re.compile(r"\(os error (\d+)\)")
 
 
 def write_whole(file: Path, text: str) -> None:
@@ -37,19 +45,19 @@ def write_whole(file: Path, text: str) -> None:
 
 @contextmanager
 def writing(file: Path) -> Iterator[None]:
-    """Say in one line what keeps a file from being written, as a full disk does.
+    """Say in one line what keeps a file, or a folder, from being written, as a full disk does.
 
     Raises:
         UserError: In the place of the system's error.
     """
     try:
         yield
-    except OSError as error:
+    except UNWRITTEN as error:
         free = shutil.disk_usage(file.parent).free if file.parent.is_dir() else 0
         raise UserError(
             f"{file}: it cannot be written, {free / 2**20:,.1f} MiB were free there"
-            f" ({error.strerror or error}): make space; a training goes on with resume=true, a"
-            " sweep with the same command"
+            f" ({said(error)}): make space; a training goes on with resume=true, a sweep with the"
+            " same command"
         ) from error
 
 
@@ -59,6 +67,14 @@ def no_space(error: BaseException) -> str:
         return ""
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{error.strerror}: make space"
+
+
+def said(error: Exception) -> str:
+    """What the system says of one of `UNWRITTEN`."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    number = _NUMBER.search(str(error))
+    return os.strerror(int(number[1])) if number else " ".join(str(error).split())
 
 
 def as_open_as_folder(folder: str | Path) -> None:

@@ -4,6 +4,7 @@ import os
 import shutil
 
 import pytest
+from full_disk import small_files
 from made_run import make_run
 from safetensors.torch import load_file, save_file
 
@@ -67,6 +68,32 @@ def test_an_interrupted_export_leaves_nothing(phi3v, lora_run, tmp_path, monkeyp
     assert ended.status == (130 if isinstance(error, KeyboardInterrupt) else 2)
     assert ended.err.count("\n") <= 2
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["--merge", "--adapter"])
+def test_a_disk_that_is_full_in_the_middle_is_one_line_and_leaves_nothing(
+    phi3v, lora_run, tmp_path, kind
+):
+    out = tmp_path / "out"
+    with small_files(20_000):  # raised by safetensors, whose errors are none of the system's
+        ended = phi3v("export", lora_run, kind, out)
+    assert ended.status == 2
+    assert ended.err == f"error: {out}: cannot be written: File too large\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_cannot_hold_the_model_is_told_before_anything_is_computed(
+    phi3v, lora_run, tmp_path, monkeypatch
+):
+    full = shutil.disk_usage(tmp_path)._replace(free=6_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
+    ended = phi3v("export", lora_run, "--merge", tmp_path / "new" / "out")
+    assert ended.status == 2
+    assert "0.0 GB are to be written and 0.0 GB free; make space" in ended.err
+    assert ended.out == ""
+    assert list(tmp_path.iterdir()) == []
+    words = ("--merge", tmp_path / "out", "--dtype", "bfloat16")  # half the size
+    assert phi3v("export", lora_run, *words).status == 0
 
 
 def test_a_merge_that_changes_logits_is_refused(phi3v, lora_run, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """`phi3v make-checkpoint`: a folder that is whole or not there."""
 
 import pytest
+from full_disk import small_files
 from made_run import TINY
 
 from phi3v.model import Checkpoint
@@ -24,6 +25,14 @@ def test_what_is_interrupted_leaves_nothing(phi3v, tmp_path, monkeypatch):
 
     monkeypatch.setattr("phi3v.model.stand_in.save_file", interrupted)
     assert phi3v("make-checkpoint", "--like", TINY, tmp_path / "made").status == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_is_full_in_the_middle_is_one_line(phi3v, tmp_path):
+    with small_files():
+        ended = phi3v("make-checkpoint", "--like", TINY, tmp_path / "made")
+    assert ended.status == 2
+    assert ended.err == f"error: {tmp_path / 'made'}: cannot be written: File too large\n"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -24,7 +24,7 @@ from phi3v.model.loading import quiet, torch_dtype
 from phi3v.model.quantization import dequantised
 from phi3v.run.card import adapter_card, model_card
 from phi3v.run.numerics import repeatable
-from phi3v.run.placing import check_free, placed
+from phi3v.run.placing import check_free, check_room, placed
 from phi3v.run.probing import Distance, Probe, distance
 from phi3v.run.recorded import Recorded
 from phi3v.run.trained import base_of_run, load_trained
@@ -64,9 +64,13 @@ def export_merged(
     """
     check_free(out)
     written = dtype or str(recorded.config["model"]["dtype"])
-    torch_dtype(written)
+    size = torch_dtype(written).itemsize
     probe = Probe.of(recorded)
-    merged, processor, notes = _without_adapter(recorded, probe, device, say)
+
+    def check(model: nn.Module) -> None:
+        check_room(out, size * _count(model))
+
+    merged, processor, notes = _without_adapter(recorded, probe, device, say, check)
     wanted = probe.logits(merged, processor)
     with placed(out) as draft:
         _write(merged, processor, draft, written, shard_size)
@@ -79,11 +83,19 @@ def export_merged(
 
 
 def _without_adapter(
-    recorded: Recorded, probe: Probe, device: torch.device, say: Say
+    recorded: Recorded,
+    probe: Probe,
+    device: torch.device,
+    say: Say,
+    check: Callable[[nn.Module], None],
 ) -> tuple[Phi3VForCausalLM, Phi3VProcessor, list[str]]:
-    """The run's model without an adapter in float32, and what was measured."""
+    """The run's model without an adapter in float32, and what was measured.
+
+    What has been loaded is shown to `check` before anything is computed.
+    """
     if recorded.trained_whole:
         trained = load_trained(recorded, _SETTINGS)
+        check(trained.model)
         say("the run trained whole weights: there is no adapter to merge")
         merged = merge(_as(trained.model, torch.float32, device))
         return merged, trained.loaded.processor, []
@@ -92,7 +104,7 @@ def _without_adapter(
         notes.append(f"the base is as it was trained on: rounded to {kind}")
         say(notes[-1])
     for precision in _PRECISIONS:
-        merged, processor, gap = _merged_in(precision, recorded, probe, device)
+        merged, processor, gap = _merged_in(precision, recorded, probe, device, check)
         notes.append(f"merged against adapter, {_name(precision)}: {_told(gap)}")
         say(notes[-1])
         if gap.is_close:
@@ -106,10 +118,15 @@ def _without_adapter(
 
 
 def _merged_in(
-    precision: torch.dtype, recorded: Recorded, probe: Probe, device: torch.device
+    precision: torch.dtype,
+    recorded: Recorded,
+    probe: Probe,
+    device: torch.device,
+    check: Callable[[nn.Module], None],
 ) -> tuple[Phi3VForCausalLM, Phi3VProcessor, Distance]:
     """The run's model without its adapter, and how far merging moved the logits."""
     trained = load_trained(recorded, _SETTINGS, whole=True)
+    check(trained.model)
     model, processor = _as(trained.model, precision, device), trained.loaded.processor
     before = probe.logits(model, processor)
     merged = merge(model)
@@ -119,6 +136,12 @@ def _merged_in(
 def _as(model: nn.Module, dtype: torch.dtype, device: torch.device | None = None) -> nn.Module:
     # transformers types its own `to` for its own classes; ours has it by inheritance.
     return model.to(device=device, dtype=dtype)
+
+
+def _count(model: nn.Module) -> int:
+    """The numbers in a model's weights, without those of an adapter."""
+    named = model.named_parameters()
+    return sum(weight.numel() for name, weight in named if ".lora_" not in name)
 
 
 def _name(dtype: torch.dtype) -> str:

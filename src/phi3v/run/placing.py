@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from phi3v.errors import UserError
-from phi3v.files import as_open_as_folder
+from phi3v.files import UNWRITTEN, as_open_as_folder, said
 
 
 def check_free(out: Path) -> None:
@@ -28,6 +28,24 @@ def check_free(out: Path) -> None:
     if out.exists() or out.is_symlink():
         kind = "a folder that is not empty" if out.is_dir() else "a file"
         raise UserError(f"{out}: there is {kind} already; give another name, or remove it first")
+
+
+def check_room(out: Path, size: int) -> None:
+    """Refuse a disk that cannot hold what is to be written.
+
+    Args:
+        out: Where; it need not be there.
+        size: Bytes.
+
+    Raises:
+        UserError: When less is free.
+    """
+    folder = next(place for place in out.absolute().parents if place.is_dir())
+    if size > (free := shutil.disk_usage(folder).free):
+        raise UserError(
+            f"{out}: {size / 1e9:.1f} GB are to be written and {free / 1e9:.1f} GB free; make"
+            " space, or give a place on another disk"
+        )
 
 
 @contextmanager
@@ -47,7 +65,7 @@ def placed(out: Path) -> Iterator[Path]:
         as_open_as_folder(draft)
         check_free(out)  # it may have taken minutes
         draft.replace(out)
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written: {error.strerror or error}") from error
+    except UNWRITTEN as error:
+        raise UserError(f"{out}: cannot be written: {said(error)}") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)

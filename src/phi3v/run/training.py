@@ -18,6 +18,7 @@ from phi3v.adapter import Adapter, load_trained_state, round_to_base, save_adapt
 from phi3v.config import save_config
 from phi3v.config.launchers import is_first_process
 from phi3v.errors import PrunedError
+from phi3v.files import writing
 from phi3v.run.answering import Answers, answer
 from phi3v.run.assembly import Pieces, base_again, base_of
 from phi3v.run.checks import check_processes, check_step
@@ -184,12 +185,17 @@ def keep_model(
 
     Returns:
         The folder.
+
+    Raises:
+        UserError: When it cannot be written, as on a full disk.
     """
     if adapter.kind == "lora":
         round_to_base(model)  # before it is scored: the figures are those of what is kept
-        save_adapter(model, run.adapter, writes)
+        with writing(run.adapter):
+            save_adapter(model, run.adapter, writes)
         return run.adapter
-    save_adapter(model, run.model, writes)
-    if writes:
-        pieces.loaded.processor.save_pretrained(run.model)
+    with writing(run.model):
+        save_adapter(model, run.model, writes)
+        if writes:
+            pieces.loaded.processor.save_pretrained(run.model)
     return run.model
