@@ -165,6 +165,32 @@ def test_what_float32_cannot_tell_is_measured_in_float64(phi3v, tmp_path):
         assert exact or float(told.split("at most ")[1].split()[0]) < 5e-5
 
 
+@pytest.mark.parametrize("kind", ["--merge", "--adapter"])
+def test_without_the_memory_for_more_digits_it_is_one_line(phi3v, tmp_path, monkeypatch, kind):
+    words = ["adapter.r=4", "adapter.alpha=64", "adapter.init=olora", "adapter.use_rslora=true"]
+    run = make_run(tmp_path / "run", *words)
+    monkeypatch.setattr("phi3v.run.export.free_memory", lambda: 10_000_000)
+    # 1.6 million numbers: they fit in float32, which they are in, and not in float64.
+    ended = phi3v("export", run, kind, tmp_path / "out")
+    assert ended.status == 2
+    assert "float32: logits differ by" in ended.out
+    assert ended.err.startswith("error: the models are compared in float64, which takes about 0.0")
+    assert "0.0 GB are free; --device cuda" in ended.err
+    assert ended.err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_without_the_memory_for_float32_nothing_is_computed(phi3v, tmp_path, monkeypatch):
+    run = make_run(tmp_path / "run", "adapter.r=1", "model.dtype=bfloat16")
+    monkeypatch.setattr("phi3v.run.export.free_memory", lambda: 5_000_000)
+    ended = phi3v("export", run, "--merge", tmp_path / "out")
+    assert (ended.status, ended.out) == (2, "")
+    assert "compared in float32, which takes about" in ended.err
+    for free in (10_000_000, None):  # None: the system does not say
+        monkeypatch.setattr("phi3v.run.export.free_memory", lambda free=free: free)
+        assert phi3v("export", run, "--merge", tmp_path / f"out {free}").status == 0
+
+
 def test_another_type_can_be_chosen(phi3v, lora_run, tmp_path):
     ended = export(phi3v, lora_run, tmp_path / "out", "--dtype", "float16")
     assert {dtype for _, dtype, _ in shapes_in(tmp_path / "out").values()} == {"F16"}

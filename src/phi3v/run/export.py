@@ -19,6 +19,7 @@ from phi3v.adapter.merging import as_plain_lora, merge, takes_from_base
 from phi3v.adapter.reading import adapter_tensors, read_adapter, read_adapter_config
 from phi3v.adapter.serving import reasons_against, write_servable
 from phi3v.errors import UserError
+from phi3v.machine import free_memory
 from phi3v.model import Checkpoint, Phi3VForCausalLM, Phi3VProcessor
 from phi3v.model.loading import quiet, torch_dtype
 from phi3v.model.quantization import dequantised
@@ -33,6 +34,8 @@ Say = Callable[[str], None]
 # An adapter whose parts nearly cancel loses digits in float32 by itself; whether a difference is
 # that or a mistake shows where there are twice as many digits.
 _PRECISIONS = (torch.float32, torch.float64)
+# What else it takes to compute with weights, as a share of them.
+_BESIDES = 1.05
 # Flash attention computes in neither.
 _SETTINGS = {"attn_implementation": "sdpa"}
 
@@ -134,8 +137,25 @@ def _merged_in(
 
 
 def _as(model: nn.Module, dtype: torch.dtype, device: torch.device | None = None) -> nn.Module:
+    if device is None or device.type == "cpu":
+        _check_memory(model, dtype)
     # transformers types its own `to` for its own classes; ours has it by inheritance.
     return model.to(device=device, dtype=dtype)
+
+
+def _check_memory(model: nn.Module, dtype: torch.dtype) -> None:
+    """Refuse to hold a model in more digits than fit: the system would end the program wordlessly.
+
+    Raises:
+        UserError: When less memory is free.
+    """
+    weights = [weight for weight in model.parameters() if weight.dtype.itemsize < dtype.itemsize]
+    needed = sum(weight.numel() for weight in weights) * dtype.itemsize * _BESIDES
+    if (free := free_memory()) is not None and free < needed:
+        raise UserError(
+            f"the models are compared in {_name(dtype)}, which takes about {needed / 1e9:.1f} GB of"
+            f" memory, and {free / 1e9:.1f} GB are free; --device cuda compares on the GPU"
+        )
 
 
 def _count(model: nn.Module) -> int:
