@@ -83,20 +83,23 @@ def test_the_configuration_holds_nothing_that_engines_refuse(phi3v, served_run, 
     assert f"rank {config['r']}" in card
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "settings", [{"dtype": "float32"}, {"dtype": "bfloat16"}, {"quantization": "nf4"}]
+)
 def test_the_code_on_the_card_loads_the_adapter_onto_its_base(
-    phi3v, pictures, tmp_path, monkeypatch, dtype
+    phi3v, pictures, tmp_path, monkeypatch, settings
 ):
-    run = make_run(tmp_path / "run", "adapter.r=4", f"model.dtype={dtype}")
+    words = [f"model.{key}={value}" for key, value in settings.items()]
+    run = make_run(tmp_path / "run", "adapter.r=4", *words)
     assert phi3v("export", run, "--adapter", tmp_path / "out").status == 0
     card = (tmp_path / "out/README.md").read_text()
     monkeypatch.chdir(tmp_path)
     made = {}
     exec(re.search(r"```python\n(.*?)```", card, re.DOTALL)[1], made)
     loaded, model = made["loaded"], made["model"]
-    assert loaded.model.dtype == getattr(torch, dtype)
+    assert loaded.model.dtype == getattr(torch, settings.get("dtype", "float32"))
     task = read_run(run).task
-    wanted = logits(*loaded_run(run, dtype=dtype), pictures[0], task)
+    wanted = logits(*loaded_run(run, **settings), pictures[0], task)
     torch.testing.assert_close(logits(model, loaded.processor, pictures[0], task), wanted)
 
 

@@ -252,6 +252,38 @@ def test_the_card_names_the_revision_of_the_base(lora_run):
     assert 'Checkpoint("hub/model", revision="0123abc", dtype="bfloat16").load()' in card
 
 
+def test_the_card_tells_all_that_the_training_was_made_of(lora_run):
+    from phi3v.run.card import model_card
+
+    recorded = read_run(lora_run)
+    for settings in (recorded.config["optimizer"], *recorded.config["optimizer"]["parts"].values()):
+        settings["lr"] = 0.001
+    plain = model_card(recorded, "x", [])
+    assert "adapter: LoRA, rank 4, alpha 32, on decoder\n" in plain
+    assert "optimizer: AdamW, learning rate 0.001\n" in plain
+    assert "merged" not in plain
+    recorded.config["model"]["merge"] = ["/home/me/runs/lora_r16/2026-01-01", "/home/me/first"]
+    recorded.config["model"]["quantization"] = "nf4"
+    recorded.config["adapter"] |= {"whole": ["projector"], "init_from": "/home/me/runs/a/b"}
+    recorded.config["optimizer"]["lora_plus_ratio"] = 16.0
+    recorded.config["optimizer"]["parts"] = {"projector": {"lr": 1e-5}, "vision": {"lr": 7e-5}}
+    card = model_card(recorded, "x", [])
+    assert "- merged into the base before: `lora_r16/2026-01-01`, `me/first`\n" in card
+    assert "- the base's decoder rounded to nf4\n" in card
+    assert "on decoder, all weights of projector beside it, begun with" in card
+    assert "begun with the adapter of `a/b`\n" in card
+    assert "learning rate 0.001, 1e-05 for the projector, LoRA+ with a ratio of 16\n" in card
+    assert "/home/me" not in card
+    assert "7e-05" not in card  # of a part that does not train
+
+
+def test_the_code_on_the_card_loads_the_model_in_the_type_of_its_files(phi3v, lora_run, tmp_path):
+    for dtype, given in (("bfloat16", ', dtype="bfloat16"'), ("float32", "")):
+        export(phi3v, lora_run, tmp_path / dtype, "--dtype", dtype)
+        card = (tmp_path / dtype / "README.md").read_text()
+        assert f'Checkpoint("{dtype}"{given}).load()' in card
+
+
 def test_an_exported_model_predicts_what_the_run_does(phi3v, lora_run, pictures, tmp_path):
     export(phi3v, lora_run, tmp_path / "out")
     options = ("--json", "--max-new-tokens", 16)

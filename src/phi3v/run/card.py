@@ -20,17 +20,19 @@ _PUBLISHED = ("microsoft/Phi-3-vision", "microsoft/Phi-3.5-vision")
 _VERSIONS = ("phi3v", "torch", "transformers", "peft", "lightning", "tokenizers", "safetensors")
 
 
-def model_card(recorded: Recorded, name: str, notes: Sequence[str]) -> str:
+def model_card(recorded: Recorded, name: str, notes: Sequence[str], dtype: str = "float32") -> str:
     """The card of a whole model.
 
     Args:
         recorded: The run.
         name: What the model is called: its folder.
         notes: What was measured while it was written, one line each.
+        dtype: Of its weights.
     """
+    kept = f', dtype="{dtype}"' if dtype != "float32" else ""
     load = (
         "```python\nfrom phi3v.model import Checkpoint\n\n"
-        f'loaded = Checkpoint("{name}").load()  # loaded.model, loaded.processor\n```\n\n'
+        f'loaded = Checkpoint("{name}"{kept}).load()  # loaded.model, loaded.processor\n```\n\n'
         f"or `phi3v predict --model {name} {_asked(recorded)} photo.jpg`."
     )
     return _card(recorded, name, notes, load, adapter=False)
@@ -91,6 +93,7 @@ def _arguments(recorded: Recorded) -> str:
     revision = model.get("revision")
     given = [f'revision="{revision}"'] if revision else []
     given += [f'dtype="{dtype}"'] if dtype != "float32" else []
+    given += [f'quantization="{kind}"'] if (kind := model.get("quantization")) else []
     return ", ".join([place, *given])
 
 
@@ -116,16 +119,36 @@ def _training(recorded: Recorded) -> list[str]:
     config = recorded.config
     revision = config["model"].get("revision")
     at = f" at revision `{revision}`" if revision else ""
-    facts = [f"base: `{_base(recorded)}`{at}", f"adapter: {_adapter(config['adapter'])}"]
+    facts = [f"base: `{_base(recorded)}`{at}"]
+    if merged := config["model"].get("merge"):
+        facts.append(f"merged into the base before: {', '.join(map(_run_name, merged))}")
+    if kind := config["model"].get("quantization"):
+        facts.append(f"the base's decoder rounded to {kind}")
+    facts.append(f"adapter: {_adapter(config['adapter'])}")
     optimizer = config.get("optimizer") or {}
     if "lr" in optimizer:
-        name = str(optimizer["_target_"]).rpartition(".")[2]
-        facts.append(f"optimizer: {name}, learning rate {optimizer['lr']:g}")
+        facts.append(f"optimizer: {_optimizer(optimizer, config['adapter'])}")
     trainer = config["trainer"]
     steps, epochs = trainer.get("max_steps") or -1, trainer.get("max_epochs")
     length = f"{steps} steps" if steps > 0 else f"{epochs} epoch{'' if epochs == 1 else 's'}"
     facts.append(f"{length}, {config['batch_size']} examples a step, seed {config['seed']}")
     return facts
+
+
+def _optimizer(optimizer: dict[str, Any], adapter: dict[str, Any]) -> str:
+    """Its name and rates: of the parts that train, those which are not everyone's."""
+    details = [str(optimizer["_target_"]).rpartition(".")[2], f"learning rate {optimizer['lr']:g}"]
+    for part in (*adapter.get("scope", []), *(adapter.get("whole") or [])):
+        rate = (optimizer.get("parts") or {}).get(part, {}).get("lr", optimizer["lr"])
+        details += [f"{rate:g} for the {part}"] if rate != optimizer["lr"] else []
+    if (ratio := optimizer.get("lora_plus_ratio", 1)) != 1:
+        details.append(f"LoRA+ with a ratio of {ratio:g}")
+    return ", ".join(details)
+
+
+def _run_name(path: str) -> str:
+    """A run, or an adapter's folder, by what it is called where it lies."""
+    return f"`{'/'.join(Path(path).parts[-2:])}`"
 
 
 def _adapter(adapter: dict[str, Any]) -> str:
@@ -138,6 +161,9 @@ def _adapter(adapter: dict[str, Any]) -> str:
     start = adapter.get("init", "default")
     details += [f"started by {start}"] if start != "default" else []
     details += ["biases of adapted modules"] if adapter.get("bias", "none") != "none" else []
+    details += [f"all weights of {part} beside it" for part in adapter.get("whole") or []]
+    earlier = adapter.get("init_from")
+    details += [f"begun with the adapter of {_run_name(earlier)}"] if earlier else []
     return f"{kind}, {', '.join(details)}"
 
 

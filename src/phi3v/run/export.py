@@ -82,7 +82,8 @@ def export_merged(
         found = probe.logits(_as(again.model, torch.float32, device), again.processor)
         notes.append(_as_written(distance(wanted, found), written, out))
         say(notes[-1])
-        (draft / "README.md").write_text(model_card(recorded, out.name, notes), encoding="utf-8")
+        card = model_card(recorded, out.name, notes, written)
+        (draft / "README.md").write_text(card, encoding="utf-8")
 
 
 def _without_adapter(
