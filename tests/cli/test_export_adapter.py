@@ -81,6 +81,7 @@ def test_the_configuration_holds_nothing_that_engines_refuse(phi3v, served_run, 
     card = (tmp_path / "out/README.md").read_text()
     assert "library_name: peft" in card
     assert f"rank {config['r']}" in card
+    assert "No engine is known to serve adapters over Phi-3-Vision" in card
 
 
 @pytest.mark.parametrize(

@@ -220,6 +220,7 @@ def test_the_card_tells_where_the_model_comes_from(phi3v, lora_run, tmp_path):
     assert "It looks at its pictures." in card
     assert "trained with torch 1.2.3" in card
     assert 'Checkpoint("my-model")' in card
+    assert "vLLM, in the copies that were read (2026-11; not tried)" in card
     assert str(TINY) not in card
     for line in ended.out.splitlines()[:-1]:
         assert line in card

@@ -1,11 +1,11 @@
-"""Adapters for engines that serve many of them over one base, such as vLLM.
+"""Adapters for engines that serve many of them over one base.
 
     reasons = reasons_against("run/adapter")     # empty: the engines take it
 
-What these engines read (vLLM's LoRA documentation and its PEFT helper): plain LoRA and rsLoRA on
-the linear layers of the decoder. They know no DoRA, no trained biases, no modules that are saved
+What such engines read, by the LoRA documentation of vLLM and its PEFT helper: plain LoRA and rsLoRA
+on the linear layers of the decoder. They know no DoRA, no trained biases, no modules that are saved
 whole and no start that was taken out of the base, and of a model with pictures they adapt the
-language side only.
+language side only. None is known here that does so over Phi-3-Vision: see docs/adapters.md.
 """
 
 import json

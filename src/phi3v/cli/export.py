@@ -29,7 +29,7 @@ def parser() -> Parser:
     )  # fmt: skip
     kinds.add_argument(
         "--adapter", type=Path, metavar="OUT",
-        help="the adapter alone, for engines that serve LoRA on the decoder (vLLM and the like)",
+        help="the adapter alone, as plain LoRA on the decoder, for PEFT and engines that serve it",
     )  # fmt: skip
     made.add_argument(
         "--max-shard-size", type=_size, default="5GB", metavar="SIZE",

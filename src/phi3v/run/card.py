@@ -33,7 +33,10 @@ def model_card(recorded: Recorded, name: str, notes: Sequence[str], dtype: str =
     load = (
         "```python\nfrom phi3v.model import Checkpoint\n\n"
         f'loaded = Checkpoint("{name}"{kept}).load()  # loaded.model, loaded.processor\n```\n\n'
-        f"or `phi3v predict --model {name} {_asked(recorded)} photo.jpg`."
+        f"or `phi3v predict --model {name} {_asked(recorded)} photo.jpg`.\n\n"
+        "Other programs may want the published code beside it: vLLM, in the copies that were read "
+        "(2026-11; not tried), asks the published processor for its image tokens, so it needs the "
+        "base's `*.py` files here and the `auto_map` entries of its JSON files."
     )
     return _card(recorded, name, notes, load, adapter=False)
 
@@ -45,8 +48,8 @@ def adapter_card(recorded: Recorded, name: str, notes: Sequence[str]) -> str:
         "```python\nfrom peft import PeftModel\n\nfrom phi3v.model import Checkpoint\n\n"
         f"loaded = Checkpoint({_arguments(recorded)}).load()\n"
         f'model = PeftModel.from_pretrained(loaded.model, "{name}")\n```\n\n'
-        "Engines that serve adapters, such as vLLM, read it where their release serves adapters "
-        "over Phi-3-Vision at all; `phi3v export --merge` makes a model that needs no such support."
+        "No engine is known to serve adapters over Phi-3-Vision: in the copies of vLLM that were "
+        "read (2026-11) this model takes none. `phi3v export --merge` makes a whole model."
     )
     return _card(recorded, name, notes, load, adapter=True)
 
