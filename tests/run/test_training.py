@@ -4,14 +4,17 @@ from types import SimpleNamespace
 
 import pytest
 from full_disk import small_files
-from made_run import TINY
+from made_run import ROOT, TINY
 from omegaconf import OmegaConf
 
 from phi3v.adapter import FullFineTuning, LoraAdapter
+from phi3v.config.composing import check_command_line
 from phi3v.errors import UserError
 from phi3v.model import Checkpoint
+from phi3v.run import setup as subject
 from phi3v.run.assembly import adapter_of
 from phi3v.run.directory import RunDirectory
+from phi3v.run.resuming import Begun
 from phi3v.run.training import keep_model
 
 
@@ -41,3 +44,31 @@ def test_a_disk_that_is_full_when_the_training_is_over_is_one_line(tmp_path, ada
     assert str(caught.value).startswith(f"{tmp_path / place}: it cannot be written, ")
     assert "(File too large): make space; a training goes on with resume=true" in str(caught.value)
     assert keep_model(adapter, model, pieces, run, writes=True) == tmp_path / place
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["adapter.init=pissa", "model.dtype=bfloat16"], "adapter.init=pissa"),
+        (["adapter.init=olora", "model.dtype=float16"], "adapter.init=olora"),
+        (["adapter.whole=[projector]", "model.dtype=bfloat16"], "adapter.whole"),
+        (["adapter.init=pissa", "adapter.whole=[projector]"], None),
+        (["model.dtype=bfloat16"], None),
+        (["adapter=full", "batch_size=8"], None),
+    ],
+)
+def test_an_adapter_that_peft_computes_otherwise_is_told_of_before_anything_is_loaded(
+    tmp_path, monkeypatch, caplog, words, what
+):
+    def loads(*words):
+        raise UserError("the model is loaded here")
+
+    monkeypatch.setattr(subject, "_pieces", loads)
+    plain = check_command_line(ROOT / "conf", "train", words, config_name="train").plain
+    with caplog.at_level("INFO", "phi3v.run.setup"), pytest.raises(UserError, match="is loaded"):
+        subject.set_up(OmegaConf.create(plain), RunDirectory(tmp_path), Begun())
+    told = [record.getMessage() for record in caplog.records if "PEFT" in record.getMessage()]
+    assert len(told) == bool(what)
+    if what:
+        assert told[0].startswith(f"{what} on a base in {words[-1].partition('=')[2]}: with PEFT ")
+        assert "phi3v export --merge" in told[0]

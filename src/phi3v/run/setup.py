@@ -15,6 +15,7 @@ from lightning.pytorch import Callback
 from omegaconf import DictConfig
 
 from phi3v.adapter import Adapter
+from phi3v.adapter.merging import takes_from_base
 from phi3v.config import instantiate, public_config
 from phi3v.config.containers import dotted_keys, value_at
 from phi3v.config.launchers import is_first_process
@@ -92,6 +93,8 @@ def set_up(cfg: DictConfig, run: RunDirectory, begun: Begun) -> Setup:
     task = cast(Task, instantiate(cfg.task))
     check_objective(cfg.objective, task)
     check_monitored(cfg, task, callbacks)
+    if note := _unlike_peft(cfg):
+        log.info(note)
     pieces = _pieces(cfg, run, begun, adapter, trainer)
 
     model = adapter.attach(pieces.loaded.model)
@@ -142,6 +145,19 @@ def _pieces(
     log.info(pieces.data.summary())
     log.info(plan(trainer, pieces.data))
     return pieces
+
+
+def _unlike_peft(cfg: DictConfig) -> str | None:
+    """What there is to know of an adapter with which PEFT alone computes something else."""
+    dtype, init = cfg.model.get("dtype", "float32"), cfg.adapter.get("init")
+    takes = takes_from_base({"init_lora_weights": init})
+    if dtype == "float32" or not (takes or cfg.adapter.get("whole")):
+        return None
+    what = f"adapter.init={init}" if takes else "adapter.whole"
+    return (
+        f"{what} on a base in {dtype}: with PEFT alone this adapter will give other logits; take "
+        "the model elsewhere by phi3v export --merge, or give model.dtype=float32"
+    )
 
 
 def settings_of(cfg: DictConfig) -> dict[str, Any]:
