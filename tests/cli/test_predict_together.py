@@ -28,6 +28,24 @@ def test_a_run_of_several_pictures_an_example_says_that_each_is_asked_alone(
     assert phi3v(*words, "--together", 2).err == ""
 
 
+def test_a_run_of_one_picture_an_example_says_that_several_are_in_a_prompt(
+    phi3v, lora_run, pictures, tmp_path
+):
+    run = tmp_path / "run"
+    shutil.copytree(lora_run, run)
+    words = ("predict", run, *pictures[:2], "--max-new-tokens", 2, "--json", "--together", 2)
+    (run / "predictions.jsonl").write_text(json.dumps({"picture": ["a.png"]}) + "\n")
+    ended = phi3v(*words)
+    assert ended.err == (
+        "warning: this run was trained on examples of one picture; here 2 are in each prompt"
+        " (without --together each is asked about alone)\n"
+    )
+    assert phi3v(*words[:-2]).err == ""
+    (run / "predictions.jsonl").write_text(json.dumps({"picture": ["a.png", "b.png"]}) + "\n")
+    assert phi3v(*words).err == ""
+    assert phi3v(*words).rows == ended.rows
+
+
 def test_pictures_together_are_asked_about_in_one_prompt_in_their_order(phi3v, lora_run, pictures):
     model, processor = loaded_run(lora_run)
     task = read_run(lora_run).task

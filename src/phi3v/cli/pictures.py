@@ -46,6 +46,26 @@ def in_prompts(pictures: Sequence[Path], together: int) -> list[tuple[Path, ...]
     ]
 
 
+def unlike_training(together: int, most: int) -> str | None:
+    """What to say where prompts are unlike the examples that a run was trained on.
+
+    Args:
+        together: Pictures in a prompt.
+        most: In an example of the run; 0 where that is not known.
+    """
+    if together == 1 and most > 1:
+        return (
+            "this run was trained on examples of several pictures; here each picture is asked about"
+            " alone (--together N puts N into one prompt)"
+        )
+    if together > 1 and most == 1:
+        return (
+            f"this run was trained on examples of one picture; here {together} are in each prompt"
+            " (without --together each is asked about alone)"
+        )
+    return None
+
+
 def _files(word: str) -> list[Path]:
     path = Path(word)
     if path.is_dir():

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phi3v.cli.parsing import Parser, at_least_one, meant
-from phi3v.cli.pictures import in_prompts, picture_files
+from phi3v.cli.pictures import in_prompts, picture_files, unlike_training
 from phi3v.cli.progress import Progress
 from phi3v.errors import UserError
 from phi3v.run.recorded import Recorded, read_run, read_task
@@ -173,12 +173,8 @@ def _of_run(arguments: argparse.Namespace) -> Asked:
     recorded = read_run(folder)
 
     def load(device: str | None) -> "tuple[nn.Module, Phi3VProcessor]":
-        if arguments.together == 1 and recorded.shows_several_pictures():
-            print(
-                "warning: this run was trained on examples of several pictures; here each picture "
-                "is asked about alone (--together N puts N into one prompt)",
-                file=sys.stderr,
-            )
+        if warning := unlike_training(arguments.together, recorded.most_pictures()):
+            print(f"warning: {warning}", file=sys.stderr)
         return _model_of_run(recorded, device)
 
     config = recorded.config

@@ -48,13 +48,13 @@ class Recorded:
         row = json.loads(line) if line else None
         return row if isinstance(row, dict) else None
 
-    def shows_several_pictures(self) -> bool:
-        """Whether a row of predictions.jsonl has more than one picture."""
+    def most_pictures(self) -> int:
+        """The most pictures that a row of predictions.jsonl has; 0 where nothing tells."""
         file = self.directory.predictions
         if not file.is_file():
-            return False
+            return 0
         with file.open(encoding="utf-8", errors="replace") as lines:
-            return any(_counted_pictures(line) > 1 for line in lines)
+            return max(map(_counted_pictures, lines), default=0)
 
 
 def read_run(run: str | Path) -> Recorded:
