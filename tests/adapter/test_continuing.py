@@ -13,6 +13,7 @@ from peft import LoraConfig, get_peft_model
 from phi3v.adapter import FullFineTuning, LoraAdapter, save_adapter, trained_state
 from phi3v.errors import UserError
 from phi3v.model.parts import PARTS
+from phi3v.model.slices import WeightFiles, hollow
 
 PLAIN = {"r": 2, "alpha": 4}
 KINDS = {name: {**PLAIN, "scope": list(PARTS), **words} for name, words in SETTINGS.items()}
@@ -223,8 +224,17 @@ def test_no_adapter_and_a_whole_model_are_told_apart(base, tmp_path):
         LoraAdapter(**PLAIN, init_from=str(tmp_path))
 
 
-def test_where_it_replaces_weights_of_the_base_these_have_to_be_there(saved):
-    folder, _ = saved(**PLAIN, whole=["projector"])
-    words = {**PLAIN, "whole": ["projector"]}
-    assert not LoraAdapter(**words).reads_weights
-    assert LoraAdapter(**words, init_from=str(folder)).reads_weights
+@pytest.mark.parametrize("name", ["whole beside", "bias"])
+def test_what_it_replaces_of_a_base_that_is_read_later_stays(
+    saved, fresh, logits_of, tmp_path, name
+):
+    folder, model = saved(**KINDS[name])
+    fresh.save_pretrained(tmp_path / "base")
+    weights = WeightFiles(tmp_path / "base")
+    adapter = LoraAdapter(**KINDS[name], init_from=str(folder))
+    assert not adapter.reads_weights
+    again = adapter.attach(hollow(fresh.config, torch.float32))
+    weights.vacate(again)
+    weights.read_into(again, torch.device("cpu"))
+    assert torch.equal(logits_of(again), logits_of(model))
+    assert trained_state(again).keys() == trained_state(model).keys()

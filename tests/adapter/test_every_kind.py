@@ -5,8 +5,16 @@ import copy
 import pytest
 import torch
 from kinds import EVERY, NAMES, declared
+from left_behind import moved
 
-from phi3v.adapter import load_adapter, save_adapter, trained_state
+from phi3v.adapter import LoraAdapter, load_adapter, save_adapter, trained_state
+from phi3v.model.slices import WeightFiles, hollow
+
+READ_LATER = [
+    (name, adapter) for name, scope, adapter in EVERY
+    if isinstance(adapter, LoraAdapter) and not adapter.reads_weights
+    and scope == (["decoder"] if name == "whole beside" else ["decoder", "projector", "vision"])
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "scope", "adapter"), EVERY, ids=NAMES)
@@ -32,3 +40,18 @@ def test_it_declares_the_parts_in_scope_and_nothing_that_can_get_no_gradient(
     model = adapter.attach(base)
     trains = {one for one, parameter in model.named_parameters() if parameter.requires_grad}
     assert trains == declared(name, scope, model, base.config)
+
+
+@pytest.mark.parametrize(("name", "adapter"), READ_LATER, ids=[name for name, _ in READ_LATER])
+def test_loaded_onto_weights_that_are_read_later_it_gives_the_same_logits(
+    name, adapter, base, logits_of, tmp_path
+):
+    base.save_pretrained(tmp_path / "base")
+    config = copy.deepcopy(base.config)
+    model = moved(adapter.attach(base))
+    save_adapter(model, tmp_path / "adapter")
+    weights = WeightFiles(tmp_path / "base")
+    again = load_adapter(hollow(config, torch.float32), tmp_path / "adapter")
+    weights.vacate(again)
+    weights.read_into(again, torch.device("cpu"))
+    assert torch.equal(logits_of(again), logits_of(model))

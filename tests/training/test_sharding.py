@@ -5,13 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from left_behind import moved
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule
 from torch.distributed.tensor import DTensor
 
-from phi3v.adapter import LoraAdapter
+from phi3v.adapter import LoraAdapter, load_adapter, save_adapter
 from phi3v.errors import UserError
 from phi3v.model import Checkpoint
+from phi3v.model.divided import whole
 from phi3v.training.sharding import bring_buffers, is_sharded, shard
 
 TINY = str(Path(__file__).parents[2] / "assets" / "tiny")
@@ -67,6 +69,21 @@ def test_offloaded_slices_are_offloaded_in_every_layer(mesh):
     policies = [module._get_fsdp_state()._fsdp_param_group.offload_policy for module in units]
     assert policies
     assert all(isinstance(policy, CPUOffloadPolicy) for policy in policies)
+
+
+def test_what_an_adapter_replaces_of_weights_that_are_read_later_stays(mesh, tmp_path):
+    words = {"scope": ["decoder", "vision"], "whole": ["projector"], "bias": "lora_only"}
+    model = moved(LoraAdapter(r=2, alpha=4, **words).attach(Checkpoint(TINY).load().model))
+    save_adapter(model, tmp_path)
+    loaded = Checkpoint(TINY).load(hollow=True)
+    again = load_adapter(loaded.model, tmp_path)
+    loaded.weights.vacate(again)
+    shard(again, mesh)
+    loaded.weights.read_into(again, torch.device("cpu"))
+    own = dict(model.named_parameters())
+    assert all(isinstance(weight, DTensor) for weight in again.parameters())
+    different = [n for n, w in again.named_parameters() if not torch.equal(whole(w), own[n])]
+    assert different == []
 
 
 def test_an_embedding_that_is_the_head_too_is_not_divided():

@@ -20,6 +20,7 @@ from phi3v.adapter.scope import check_scope
 from phi3v.errors import UserError
 from phi3v.model import Phi3VConfig
 from phi3v.model.parts import PARTS, has_no_gradient, part_of
+from phi3v.model.slices import is_hollow
 
 MODULES = {"projector": "img_projection", "vision": "img_processor"}
 SEPARATORS = ("vision_embed_tokens.glb_GN", "vision_embed_tokens.sub_GN")
@@ -105,7 +106,6 @@ def parts_of_modules(modules: Iterable[str]) -> list[str]:
 def _as_dtype(value: Tensor, dtype: torch.dtype) -> Tensor:
     if value.dtype == dtype:
         return value
-    # A weight that is not read yet is one number, repeated, and stays so.
-    if value.ndim and not any(value.stride()):
+    if is_hollow(value):  # and stays so
         return value[(0,) * value.ndim].to(dtype).expand(value.shape)
     return value.to(dtype)

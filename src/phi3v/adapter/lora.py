@@ -105,9 +105,8 @@ class LoraAdapter:
 
     @property
     def reads_weights(self) -> bool:
-        """Whether the base's numbers decide the start, or other numbers take the place of some."""
-        replaces = self.init_from and (self.whole or self.bias != "none")
-        return self.use_dora or self._subtracts or bool(replaces)
+        """Whether the base's numbers decide the start."""
+        return self.use_dora or self._subtracts
 
     @property
     def _subtracts(self) -> bool:

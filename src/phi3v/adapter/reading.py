@@ -27,6 +27,7 @@ from phi3v.adapter.faults import first_fault
 from phi3v.adapter.state import check_same_tensors
 from phi3v.errors import UserError
 from phi3v.model.parts import published_name
+from phi3v.model.slices import is_hollow
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -150,6 +151,9 @@ def fill(model: PeftModel, weights: dict[str, Tensor], what: str, adapter: str =
     place = {**adapter_tensors(model, adapter), **whole}
     weights = _without_base(model, weights, place, what)
     check_same_tensors(place, weights, what)
+    for name, parameter in model.named_parameters():
+        if name in weights and is_hollow(parameter):  # there is nothing to copy into
+            parameter.data = parameter.data.contiguous()
     for name, parameter in whole.items():
         put_whole(parameter, weights[name])
     lora = {name: tensor for name, tensor in weights.items() if name not in whole}

@@ -4,7 +4,7 @@
     weights = WeightFiles(folder)
     weights.check(model)
     ...                                     # attach an adapter
-    weights.vacate(model)
+    weights.vacate(model)                   # but for what the adapter has replaced
     ...                                     # divide the model
     weights.read_into(model, device)        # each process reads what it keeps, and nothing else
 
@@ -48,6 +48,11 @@ def hollow(config: Phi3VConfig, dtype: torch.dtype) -> Phi3VForCausalLM:
     return model
 
 
+def is_hollow(weight: torch.Tensor) -> bool:
+    """Whether a weight is one number, repeated, until it is read."""
+    return weight.ndim > 0 and not any(weight.stride())
+
+
 class WeightFiles:
     """The safetensors of a checkpoint folder.
 
@@ -78,11 +83,15 @@ class WeightFiles:
                     yield name, opened.get_tensor(name)
 
     def vacate(self, model: nn.Module) -> None:
-        """Take a hollow model's weights to the meta device, where a model can be divided."""
+        """Take a hollow model's weights to the meta device, where a model can be divided.
+
+        What an adapter's file has put in the place of the base's stays, and is not read.
+        """
         for name, parameter in list(self._weights(model)):
-            _replace(
-                model, name, torch.empty(parameter.shape, dtype=parameter.dtype, device="meta")
-            )
+            if is_hollow(parameter):
+                _replace(
+                    model, name, torch.empty(parameter.shape, dtype=parameter.dtype, device="meta")
+                )
 
     def read_into(self, model: nn.Module, device: torch.device) -> None:
         """Give the weights on the meta device memory, and read what this process keeps of them.
@@ -92,8 +101,12 @@ class WeightFiles:
                 it have to call this.
             device: Where model and adapter shall be.
         """
+        wanted = {name for name, weight in self._weights(model) if weight.is_meta}
         model._apply(lambda t: torch.empty_like(t, device=device) if t.is_meta else t.to(device))
-        target = {published_name(name): weight.detach() for name, weight in self._weights(model)}
+        target = {
+            published_name(name): weight.detach()
+            for name, weight in self._weights(model) if name in wanted
+        }  # fmt: skip
         with warnings.catch_warnings():
             warnings.filterwarnings(
                 "ignore", message=".*assuming the intent is to load in a single"
