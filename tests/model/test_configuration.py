@@ -1,9 +1,12 @@
 """The configuration takes the published keys as they are."""
 
+import copy
 import json
 import math
+from importlib import resources
 
 import pytest
+import torch
 from transformers import AutoConfig, CLIPVisionConfig
 
 from phi3v.model import Phi3VConfig
@@ -64,6 +67,61 @@ def test_it_is_the_same_after_saving_and_loading(tmp_path, kind):
         loaded.name_or_path = ""
         assert loaded.to_dict() == config.to_dict()
     json.loads(config.to_json_string())
+
+
+PUBLISHED = ("phi3_vision", "phi35_vision")
+NOT_OF_THE_MODEL = ("auto_map", "_attn_implementation", "_name_or_path", "transformers_version")
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_file_keeps_what_it_says_when_it_is_written_anew(tmp_path, name):
+    text = (resources.files("phi3v.model") / "published" / f"{name}.json").read_text()
+    published = json.loads(text)["config"]
+    config = Phi3VConfig(**copy.deepcopy(published))
+    config.save_pretrained(tmp_path)
+    written = json.loads((tmp_path / "config.json").read_text())
+    lost = [
+        key for key, value in published.items()
+        if key not in NOT_OF_THE_MODEL and written.get(key) != value
+    ]  # fmt: skip
+    assert lost == []
+    again = Phi3VConfig.from_pretrained(tmp_path)
+    assert again.rope_parameters == config.rope_parameters
+    assert again.dtype == config.dtype == torch.bfloat16
+    again.name_or_path = ""
+    assert again.to_dict() == config.to_dict()
+
+
+@pytest.mark.parametrize("kind", ["su", "yarn"])
+def test_the_published_code_finds_the_rope_that_the_model_has(tmp_path, kind):
+    rope = ROPE | {"type": kind}
+    theta = {"rope_theta": 5000.0, "partial_rotary_factor": 1.0}
+    Phi3VConfig(**SMALL | {"rope_scaling": rope, "rope_theta": 5000.0}).save_pretrained(tmp_path)
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert written["rope_scaling"] == rope
+    assert written["rope_theta"] == 5000.0
+    own = written["rope_parameters"]
+    assert own == {**own, **theta, "rope_type": "longrope", "short_factor": rope["short_factor"]}
+    # What only the published keys say has the same meaning, and they may be changed alone.
+    plain = {key: value for key, value in written.items() if key != "rope_parameters"}
+    assert Phi3VConfig(**copy.deepcopy(plain)).rope_parameters == own
+    changed = rope | {"long_factor": [3.0] * 4}
+    other = Phi3VConfig(**copy.deepcopy(written | {"rope_scaling": changed})).rope_parameters
+    assert other == {**own, "long_factor": [3.0] * 4}
+
+
+def test_an_attention_factor_of_its_own_is_not_told_as_one_that_the_published_code_has(tmp_path):
+    rope = ROPE | {"type": "longrope", "attention_factor": 1.3}
+    Phi3VConfig(**SMALL | {"rope_scaling": rope}).save_pretrained(tmp_path)
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert written["rope_scaling"]["type"] == "longrope"  # which it refuses
+    assert Phi3VConfig.from_pretrained(tmp_path).rope_parameters["attention_factor"] == 1.3
+
+
+def test_without_rope_scaling_none_is_written(tmp_path):
+    Phi3VConfig(**SMALL | {"rope_scaling": None}).save_pretrained(tmp_path)
+    assert "rope_scaling" not in json.loads((tmp_path / "config.json").read_text())
+    assert not Phi3VConfig.from_pretrained(tmp_path).switches_rope
 
 
 def test_a_published_file_loads_and_its_remote_code_and_attention_are_left_out(tmp_path):

@@ -70,11 +70,41 @@ class Phi3VConfig(Phi3Config):
         self, **kwargs: Any
     ) -> dict[str, Any]:
         """Turns the published rope types "su" and "yarn" into transformers' "longrope"."""
-        published = kwargs.pop("rope_scaling", None) or self.rope_parameters
-        if published:
-            kwargs["rope_scaling"] = self._as_longrope(dict(published))
+        published, rope = kwargs.pop("rope_scaling", None), dict(self.rope_parameters or {})
+        if published:  # of what we write, in both ways, the rest is in the other one
+            rope.pop("rope_type", None)
+            rope |= published
+        if rope:
+            kwargs["rope_scaling"] = self._as_longrope(rope)
         rest: dict[str, Any] = super().convert_rope_params_to_dict(**kwargs)
         return rest
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """What is written: with the published keys beside those that transformers has for them.
+
+        The published code and other engines know no others, and without `rope_scaling` they would
+        rotate as a model without it does.
+        """
+        values: dict[str, Any] = super().to_diff_dict()
+        rope = cast(dict[str, Any], self.rope_parameters)
+        values["rope_theta"] = rope["rope_theta"]
+        if self.switches_rope:
+            factors = {name: rope[name] for name in ("long_factor", "short_factor")}
+            values["rope_scaling"] = {"type": self._published_rope_type(rope), **factors}
+        if "dtype" in values:
+            values["torch_dtype"] = values["dtype"]
+        return values
+
+    def _published_rope_type(self, rope: dict[str, Any]) -> str:
+        given = rope.get("attention_factor")
+        if given is None:
+            return "su"
+        # A factor of its own is nothing that the published code could be told.
+        return "yarn" if given == self._attention_factor_of_yarn() else "longrope"
+
+    def _attention_factor_of_yarn(self) -> float:
+        scale = self.max_position_embeddings / self.original_max_position_embeddings
+        return 0.1 * math.log(scale) + 1.0 if scale > 1 else 1.0
 
     def _as_longrope(self, rope: dict[str, Any]) -> dict[str, Any]:
         kind = rope.pop("type", None)
@@ -88,8 +118,7 @@ class Phi3VConfig(Phi3Config):
             rope["original_max_position_embeddings"] = self.original_max_position_embeddings
             rope["factor"] = self.max_position_embeddings / self.original_max_position_embeddings
         if kind == "yarn":  # the published code's "yarn" differs from "su" in this factor alone
-            scale = self.max_position_embeddings / self.original_max_position_embeddings
-            rope["attention_factor"] = 0.1 * math.log(scale) + 1.0 if scale > 1 else 1.0
+            rope["attention_factor"] = self._attention_factor_of_yarn()
         return rope
 
     def _refuse_what_is_not_built(self) -> None:
