@@ -20,6 +20,11 @@ def tokenizer():
     return train_tokenizer(CORPUS, 390)
 
 
+@pytest.fixture
+def processor(make_scratch, texts):
+    return make_scratch().load(lambda: texts).processor
+
+
 def pieces(tokenizer, text):
     return tokenizer.convert_ids_to_tokens(tokenizer(text)["input_ids"])
 
@@ -94,3 +99,20 @@ def test_it_is_loaded_as_it_was_saved_whatever_class_the_files_name(tmp_path, to
     for loaded in (load_tokenizer(tmp_path), AutoTokenizer.from_pretrained(tmp_path)):
         assert loaded(prompt)["input_ids"] == tokenizer(prompt)["input_ids"]
     assert "auto_map" not in load_tokenizer(tmp_path).init_kwargs
+
+
+def test_its_files_name_a_class_that_older_programs_know_and_give_the_same_ids(folder, processor):
+    tokenizer = processor.tokenizer
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|end|>", "<|user|>"]})
+    processor.save_pretrained(folder)
+    written = json.loads((folder / "tokenizer_config.json").read_text())
+    assert written["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert written["additional_special_tokens"] == ["<|end|>", "<|user|>"]
+    assert "extra_special_tokens" not in written
+    text = "<|user|>\nA striped shirt?<|end|>\n<|assistant|>\n"
+    for loaded in (AutoTokenizer.from_pretrained(folder), load_tokenizer(folder)):
+        assert loaded(text)["input_ids"] == tokenizer(text)["input_ids"]
+        assert loaded.all_special_tokens == tokenizer.all_special_tokens
+        assert loaded.decode(
+            loaded(text)["input_ids"], skip_special_tokens=True
+        ) == tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True)

@@ -18,7 +18,7 @@ from transformers import BatchFeature, PreTrainedTokenizerFast, ProcessorMixin
 
 from phi3v.model.image_processing import Phi3VImageProcessor
 from phi3v.model.tags import IMAGE_TAG, check_tags, pictures_by_prompt
-from phi3v.model.tokenization import CHAT_TEMPLATE, load_tokenizer
+from phi3v.model.tokenization import CHAT_TEMPLATE, load_tokenizer, name_known_class
 
 END_OF_TURN = ("<|end|>", "<|endoftext|>")
 _SAYS_NOTHING = (None, False)
@@ -240,6 +240,12 @@ class Phi3VProcessor(ProcessorMixin):
 
     def _process(self, pictures: list[Any], options: dict[str, Any]) -> dict[str, Any]:
         return dict(self.image_processor(pictures, **options)) if pictures else {}
+
+    def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> Any:
+        """Writes the files of both, and the chat template."""
+        files = super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+        name_known_class(save_directory)
+        return files
 
     @classmethod
     def _load_tokenizer_from_pretrained(  # type: ignore[override]

@@ -29,7 +29,7 @@ from phi3v.model.configuration import Phi3VConfig
 from phi3v.model.headers import INDEX
 from phi3v.model.image_processing import Phi3VImageProcessor
 from phi3v.model.modeling import Phi3VForCausalLM
-from phi3v.model.tokenization import stand_in_tokenizer
+from phi3v.model.tokenization import name_known_class, stand_in_tokenizer
 
 PUBLISHED = ("phi3_vision", "phi35_vision")
 # What a checkpoint folder holds beside its weights and the code that is never read.
@@ -100,6 +100,7 @@ def _write_small_files(like: str | Path, folder: Path) -> None:
         tokenizer = stand_in_tokenizer()
         tokenizer.model_max_length = published["config"]["max_position_embeddings"]
         tokenizer.save_pretrained(folder)
+        name_known_class(folder)
         return
     source = Path(like)
     if not (source / "config.json").is_file():

@@ -127,6 +127,22 @@ def load_tokenizer(
     return tokenizer
 
 
+def name_known_class(folder: str | Path) -> None:
+    """Let the tokenizer in a folder be read by transformers 4 as well, which has other names.
+
+    Args:
+        folder: What `save_pretrained` has written.
+    """
+    file = Path(folder) / "tokenizer_config.json"
+    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    content["tokenizer_class"] = "PreTrainedTokenizerFast"
+    if isinstance(extra := content.get("extra_special_tokens"), list):  # there, it is a table
+        content["additional_special_tokens"] = extra
+        del content["extra_special_tokens"]
+    text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    file.write_text(text, encoding="utf-8")
+
+
 def learn_merges(texts: Iterable[str], count: int) -> list[tuple[str, str]]:
     """At most `count` byte-pair merges of words with the space before them, best first."""
     learner = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
