@@ -9,6 +9,11 @@ precision what is left all but disappears when it is rounded: one number in thou
 on the edge between two. So what is small is decomposed in one thread, which costs nothing there; a
 weight of full size would take minutes. And an adapter that is loaded takes its start
 out of the base once more, so what is left has to be the base that it was trained on.
+
+A GPU draws other numbers from the same seed, and what was trained on one is loaded on CPUs too: so
+what draws is decomposed on the CPU wherever the weight is, in about a second where that is large,
+and so is what is small. A large weight that is decomposed exactly, which takes a CPU a minute,
+stays where it is: the device shows in the last digits alone.
 """
 
 from collections.abc import Callable, Iterator
@@ -30,7 +35,7 @@ def repeatable_starts() -> Iterator[None]:
     places: list[tuple[Any, str, Decomposition]] = [
         (torch.linalg, "svd", _in_double(torch.linalg.svd)),
         (torch.linalg, "qr", _in_double(torch.linalg.qr)),
-        (peft_layer, "svd_lowrank", _in_double(torch.svd_lowrank)),
+        (peft_layer, "svd_lowrank", _in_double(torch.svd_lowrank, draws=True)),
     ]
     before = [getattr(owner, name) for owner, name, _ in places]
     for owner, name, function in places:
@@ -42,13 +47,15 @@ def repeatable_starts() -> Iterator[None]:
             setattr(owner, name, function)
 
 
-def _in_double(decompose: Decomposition) -> Decomposition:
+def _in_double(decompose: Decomposition, draws: bool = False) -> Decomposition:
     def decomposed(matrix: Tensor, *arguments: Any, **options: Any) -> tuple[Tensor, ...]:
-        with torch.random.fork_rng(devices=[]), _threads(1 if matrix.numel() <= _SMALL else None):
-            torch.manual_seed(0)
-            parts = decompose(matrix.double(), *arguments, **options)
+        small = matrix.numel() <= _SMALL
+        here = matrix.cpu() if draws or small else matrix
+        with torch.random.fork_rng(devices=[]), _threads(1 if small else None):
+            torch.default_generator.manual_seed(0)  # the CPU's alone
+            parts = decompose(here.double(), *arguments, **options)
         # torch's own kind of tuple, the parts of which have names
-        return type(parts)([part.to(matrix.dtype) for part in parts])
+        return type(parts)([part.to(matrix.device, matrix.dtype) for part in parts])
 
     return decomposed
 
