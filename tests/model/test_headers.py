@@ -99,7 +99,11 @@ def test_a_file_that_lacks_what_the_index_says_is_named(shards):
     assert f"{file.name}: lacks {name}" in refused(folder)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"metadata": {}}', '{"weight_map": [1]}'])
+DAMAGED = ["{", "[]", '{"metadata": {}}', '{"weight_map": [1]}', '{"weight_map": {"a": 1}}']
+DAMAGED += ['{"weight_map": {"a": "../x/model-1.safetensors"}}']
+
+
+@pytest.mark.parametrize("content", DAMAGED)
 def test_a_damaged_index_is_named(shards, content):
     folder, _ = shards
     (folder / INDEX).write_text(content)

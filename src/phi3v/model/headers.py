@@ -49,7 +49,9 @@ def read_headers(folder: Path) -> dict[str, Entry]:
         )
     try:
         places: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        files = sorted(set(places.values()))
+        files = sorted({file for file in places.values() if Path(file).name == file})
+        if not all(file in files for file in places.values()):
+            raise ValueError("it names what is no file of this folder")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{index}: is damaged, it has no weight_map; fetch it again") from error
     missing = [file for file in files if not (folder / file).is_file()]
