@@ -8,7 +8,8 @@ import torch
 from damaged import refused
 from safetensors.torch import load_file, save_file
 
-from phi3v.model import Phi3VForCausalLM
+from phi3v.adapter import LoraAdapter, save_adapter
+from phi3v.model import Checkpoint, Phi3VForCausalLM
 from phi3v.model.headers import INDEX, check_headers, read_headers
 
 
@@ -114,6 +115,14 @@ def test_two_sets_of_weights_in_a_folder_are_refused(shards, saved):
     folder, _ = shards
     shutil.copy(saved / "model.safetensors", folder)
     assert f"there are model.safetensors and {INDEX}" in refused(folder)
+
+
+def test_an_adapter_that_lies_beside_a_model_is_not_put_on_it_without_a_word(folder):
+    base = Checkpoint(str(folder), merge=[]).load(hollow=True).model
+    save_adapter(LoraAdapter(r=2, alpha=4).attach(base), folder)
+    message = refused(folder)
+    assert f"{folder}: there is an adapter in it (adapter_config.json)" in message
+    assert "take it away, or name its folder as an adapter: model.merge=[...]" in message
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])

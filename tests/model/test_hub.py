@@ -28,6 +28,8 @@ print(type(loaded.model).__module__, loaded.model.name_or_path, count)
 def hub(folder):
     (folder / "modeling_phi3_v.py").write_text("raise SystemExit('remote code ran')\n")
     (folder / "pytorch_model.bin").write_bytes(b"a pickle")
+    (folder / "adapter_config.json").write_text("{}")
+    (folder / "adapter_model.safetensors").write_bytes(b"an adapter")
     config = json.loads((folder / "config.json").read_text())
     config["auto_map"] = {"AutoConfig": "modeling_phi3_v.A"}
     (folder / "config.json").write_text(json.dumps(config))
@@ -50,7 +52,7 @@ def test_a_commit_is_fetched_once_and_without_code_or_pickles(hub, tmp_path, scr
     assert done.stdout.strip() == f"phi3v.model.modeling {NAME} {count}"
     names = {file for file, _ in hub.fetched}
     assert {"config.json", "tokenizer.json", "model.safetensors"} <= names
-    assert not any(name.endswith((".py", ".bin")) for name in names)
+    assert not any(name.endswith((".py", ".bin")) or name.startswith("adapter") for name in names)
     assert {revision for _, revision in hub.fetched} == {COMMIT}
     assert not hub.unknown
     hub.fetched.clear()

@@ -51,6 +51,7 @@ from phi3v.model.tokenization import load_tokenizer
 
 SMALL_FILES = ["*.json", "*.jinja"]
 WEIGHTS = ["*.safetensors"]
+ADAPTER = "adapter_config.json"
 
 
 @dataclass
@@ -134,6 +135,15 @@ class Checkpoint:
 
     def _fetched(self, files: list[str]) -> Path:
         """The folder with those files in it; of a hub id, what was fetched of it."""
+        folder = self._folder(files)
+        if (folder / ADAPTER).is_file():  # transformers would put it on the model without a word
+            raise UserError(
+                f"{self.path}: there is an adapter in it ({ADAPTER}) beside the model; take it"
+                f" away, or name its folder as an adapter: model.merge=[...]"
+            )
+        return folder
+
+    def _folder(self, files: list[str]) -> Path:
         folder = Path(self.path).expanduser()
         if folder.is_dir():
             if not (folder / "config.json").is_file():
@@ -147,7 +157,14 @@ class Checkpoint:
         revision = self.revision or "main"
         try:
             with quiet():
-                return Path(snapshot_download(self.path, revision=revision, allow_patterns=files))
+                return Path(
+                    snapshot_download(
+                        self.path,
+                        revision=revision,
+                        allow_patterns=files,
+                        ignore_patterns=["adapter_*"],
+                    )
+                )
         except RevisionNotFoundError as error:
             raise UserError(
                 f"{self.path} has no revision {revision}; set model.revision to one of its own, or"
