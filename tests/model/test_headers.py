@@ -117,6 +117,19 @@ def test_two_sets_of_weights_in_a_folder_are_refused(shards, saved):
     assert f"there are model.safetensors and {INDEX}" in refused(folder)
 
 
+def test_what_is_read_slice_by_slice_comes_from_the_files_of_the_index_alone(shards, scratch_model):
+    folder, names = shards
+    for name in names:  # an earlier model's, and one that was only half fetched
+        others = {key: torch.full_like(one, 7.0) for key, one in load_file(folder / name).items()}
+        save_file(others, folder / f"z-{name}", metadata={"format": "pt"})
+    (folder / "a.safetensors").write_bytes(b"half")
+    loaded = Checkpoint(str(folder)).load(hollow=True)
+    loaded.weights.vacate(loaded.model)
+    loaded.weights.read_into(loaded.model, torch.device("cpu"))
+    own = dict(scratch_model.model.named_parameters())
+    assert all(torch.equal(one, own[name]) for name, one in loaded.model.named_parameters())
+
+
 def test_an_adapter_that_lies_beside_a_model_is_not_put_on_it_without_a_word(folder):
     base = Checkpoint(str(folder), merge=[]).load(hollow=True).model
     save_adapter(LoraAdapter(r=2, alpha=4).attach(base), folder)

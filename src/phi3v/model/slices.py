@@ -15,8 +15,9 @@ The whole model never exists in one place: neither while it is built nor while i
 # mypy: disable-error-code="no-untyped-call"
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from safetensors import safe_open
@@ -57,7 +58,7 @@ class WeightFiles:
     """The safetensors of a checkpoint folder.
 
     Args:
-        folder: Where they are; no other safetensors may be there.
+        folder: Where they are; other safetensors may lie beside them.
 
     Raises:
         UserError: When a file is missing or damaged.
@@ -66,6 +67,7 @@ class WeightFiles:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.entries = read_headers(folder)
+        self.files = sorted({entry.file for entry in self.entries.values()})
 
     def check(self, model: nn.Module) -> None:
         """Hold names and shapes to those of a model without an adapter.
@@ -77,7 +79,7 @@ class WeightFiles:
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Name and weight, read whole and one after the other."""
-        for file in sorted({entry.file for entry in self.entries.values()}):
+        for file in self.files:
             with safe_open(self.folder / file, "pt") as opened:
                 for name in opened.keys():  # noqa: SIM118 (no mapping)
                     yield name, opened.get_tensor(name)
@@ -111,13 +113,20 @@ class WeightFiles:
             warnings.filterwarnings(
                 "ignore", message=".*assuming the intent is to load in a single"
             )
-            load(target, storage_reader=HuggingFaceStorageReader(str(self.folder)))
+            load(target, storage_reader=_reader(self.folder, self.files))
 
     def _weights(self, model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
         """Names and parameters of what stands in the files: all but an adapter's."""
         for name, parameter in model.named_parameters():
             if published_name(name) in self.entries:
                 yield name, parameter
+
+
+def _reader(folder: Path, files: Sequence[str]) -> HuggingFaceStorageReader:
+    """Reads these files; by itself it would read all safetensors that are in the folder."""
+    reader: Any = HuggingFaceStorageReader(str(folder))
+    reader.fs.ls = lambda path: [str(folder / file) for file in files]
+    return cast(HuggingFaceStorageReader, reader)
 
 
 def _replace(model: nn.Module, name: str, value: torch.Tensor) -> None:
