@@ -1,15 +1,19 @@
 """Checkpoints: saved and loaded bit for bit, strict, safetensors only, errors in one line."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from damaged import edit, refused
 from safetensors.torch import load_file
 
 from phi3v.errors import UserError
 from phi3v.model import Checkpoint, Loaded, Phi3VForCausalLM, Phi3VProcessor, Scratch
 
+ROOT = Path(__file__).parents[2]
 PROMPT = "<|user|>\n<|image_1|>\nWhat is shown in this image?<|end|>\n<|assistant|>\n"
 
 
@@ -131,6 +135,13 @@ def test_weights_that_are_pickles_are_refused(folder):
     (folder / "model.safetensors").unlink()
     torch.save(weights, folder / "pytorch_model.bin")
     assert "weights are missing" in refused(folder)
+
+
+@pytest.mark.parametrize("name", ["phi3_vision", "phi35_vision"])
+def test_a_published_checkpoint_is_the_same_tomorrow(name):
+    node = yaml.safe_load((ROOT / "conf" / "model" / f"{name}.yaml").read_text())
+    assert node["path"].startswith("microsoft/")
+    assert re.fullmatch("[0-9a-f]{40}", node["revision"])
 
 
 def test_loading_prints_nothing(saved, capfd):
