@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 from damaged import edit, refused
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from phi3v.errors import UserError
 from phi3v.model import Checkpoint, Loaded, Phi3VForCausalLM, Phi3VProcessor, Scratch
@@ -135,6 +135,19 @@ def test_weights_that_are_pickles_are_refused(folder):
     (folder / "model.safetensors").unlink()
     torch.save(weights, folder / "pytorch_model.bin")
     assert "weights are missing" in refused(folder)
+
+
+@pytest.mark.parametrize("number", [torch.nan, torch.inf])
+def test_weights_that_are_no_numbers_are_named_before_anything_is_trained_on_them(folder, number):
+    weights = load_file(folder / "model.safetensors")
+    weights["model.layers.1.mlp.down_proj.weight"][3, 1] = number
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    told = f"{folder}: model.layers.1.mlp.down_proj.weight holds numbers that are not finite"
+    assert refused(folder) == told
+    loaded = Checkpoint(str(folder)).load(hollow=True)
+    loaded.weights.vacate(loaded.model)
+    with pytest.raises(UserError, match=re.escape(told)):
+        loaded.weights.read_into(loaded.model, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("name", ["phi3_vision", "phi35_vision"])

@@ -10,10 +10,10 @@ from small_model import CONFIG
 from phi3v.adapter import FullFineTuning, LoraAdapter
 from phi3v.errors import UserError
 from phi3v.model import Scratch
+from phi3v.model.finite import is_finite
 from phi3v.model.parts import published_name
 from phi3v.run.assembly import (
     adapter_of,
-    is_finite,
     leaves_base_alone,
     load_base,
     remember_pictures,

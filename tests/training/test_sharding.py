@@ -14,6 +14,7 @@ from phi3v.adapter import LoraAdapter, load_adapter, save_adapter
 from phi3v.errors import UserError
 from phi3v.model import Checkpoint
 from phi3v.model.divided import whole
+from phi3v.model.finite import check_finite
 from phi3v.training.sharding import bring_buffers, is_sharded, shard
 
 TINY = str(Path(__file__).parents[2] / "assets" / "tiny")
@@ -84,6 +85,18 @@ def test_what_an_adapter_replaces_of_weights_that_are_read_later_stays(mesh, tmp
     assert all(isinstance(weight, DTensor) for weight in again.parameters())
     different = [n for n, w in again.named_parameters() if not torch.equal(whole(w), own[n])]
     assert different == []
+
+
+def test_a_slice_that_is_no_number_is_named(mesh):
+    model = Checkpoint(TINY).load().model
+    model.lm_head.weight.data[0, 0] = torch.nan
+    shard(model, mesh)
+    with pytest.raises(
+        UserError, match=r"^here: lm_head\.weight holds numbers that are not finite"
+    ):
+        check_finite("here", model.named_parameters())
+    model.lm_head.weight.data.to_local()[0, 0] = 0
+    check_finite("here", model.named_parameters())
 
 
 def test_an_embedding_that_is_the_head_too_is_not_divided():

@@ -25,6 +25,7 @@ from transformers import GenerationConfig
 from phi3v.errors import UserError
 from phi3v.model.belonging import check_crops_fit, check_tokenizer_fits
 from phi3v.model.configuration import Phi3VConfig
+from phi3v.model.finite import check_finite
 from phi3v.model.image_processing import Phi3VImageProcessor
 from phi3v.model.loading import (
     Loaded,
@@ -99,11 +100,11 @@ class Checkpoint:
         Args:
             texts: not used: a checkpoint brings its tokenizer.
             hollow: leaves the weights in their files, see `phi3v.model.slices`.
-            device: where the weights are read to; the CPU by default, where they stay in their
-                files until they are used.
+            device: where the weights are read to; the CPU by default.
 
         Raises:
-            UserError: something is missing, damaged or does not fit together.
+            UserError: something is missing, damaged or does not fit together, or a weight holds
+                numbers that are not finite; of a hollow model that is told when it is read.
         """
         dtype = torch_dtype(self.dtype)
         check_attention(self.attn_implementation)
@@ -127,6 +128,7 @@ class Checkpoint:
             with torch.device("meta"):
                 weights.check(Phi3VForCausalLM._from_config(copy.deepcopy(config), dtype=dtype))
             loaded = Loaded(self._model(folder, config, dtype, device), processor)
+            check_finite(self.path, loaded.model.named_parameters())
         # Adapters write down what they were trained on: a hub id, not where its files lie here.
         here = Path(self.path).expanduser().is_dir()
         name = str(folder) if here else self.path

@@ -27,6 +27,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from transformers.models.phi3.modeling_phi3 import Phi3RotaryEmbedding
 
 from phi3v.model.configuration import Phi3VConfig
+from phi3v.model.finite import check_finite
 from phi3v.model.headers import check_headers, read_headers
 from phi3v.model.modeling import Phi3VForCausalLM
 from phi3v.model.parts import published_name
@@ -102,6 +103,9 @@ class WeightFiles:
             model: Vacated, divided or not, with or without a PEFT adapter. All processes that share
                 it have to call this.
             device: Where model and adapter shall be.
+
+        Raises:
+            UserError: When a weight holds numbers that are not finite.
         """
         wanted = {name for name, weight in self._weights(model) if weight.is_meta}
         model._apply(lambda t: torch.empty_like(t, device=device) if t.is_meta else t.to(device))
@@ -114,6 +118,7 @@ class WeightFiles:
                 "ignore", message=".*assuming the intent is to load in a single"
             )
             load(target, storage_reader=_reader(self.folder, self.files))
+        check_finite(self.folder, target.items())
 
     def _weights(self, model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
         """Names and parameters of what stands in the files: all but an adapter's."""

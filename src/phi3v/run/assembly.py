@@ -22,6 +22,7 @@ from phi3v.config import instantiate, instantiate_source
 from phi3v.data import Example, ImageTextDataModule, LoadedOnce, Source
 from phi3v.errors import UserError
 from phi3v.model import Checkpoint, Loaded
+from phi3v.model.finite import check_finite
 from phi3v.model.memory import PictureMemory
 from phi3v.run.answering import Base
 from phi3v.run.directory import RunDirectory
@@ -166,16 +167,9 @@ def trained_whole(
     same = ("num_crops", "dtype", "attn_implementation")
     settings = {name: known[name] for name in same if name in known}
     loaded = Checkpoint(path=str(run.model), **settings).load(hollow=hollow, device=device)
-    hollowed = loaded.weights  # then they are still in their files
-    for name, weight in hollowed.tensors() if hollowed else loaded.model.named_parameters():
-        if not is_finite(weight):
-            raise UserError(f"{run.model}: {name} holds numbers that are not finite")
+    if loaded.weights:  # then they are still in their files
+        check_finite(run.model, loaded.weights.tensors())
     return loaded
-
-
-def is_finite(weight: torch.Tensor) -> bool:
-    """Whether all numbers of a weight are; by the smallest and the largest, which is fastest."""
-    return bool(torch.stack(torch.aminmax(weight.detach())).isfinite().all())
 
 
 def restore(run: RunDirectory, loaded: Loaded) -> nn.Module:
