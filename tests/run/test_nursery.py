@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from phi3v.run.lock import held_with_heirs
 from phi3v.run.sweep.nursery import ForkedJob
 
 SCRIPT = """
@@ -41,10 +42,25 @@ def test_it_sees_what_a_new_interpreter_would_see(script, tmp_path):
     for name in ("forked", "fresh"):
         command = [sys.executable, str(script), str(tmp_path / name), "seed=8"]
         if name == "forked":
-            assert ForkedJob(command, environment, preload="json").wait(60) == 0
+            with held_with_heirs(tmp_path) as lock:
+                assert ForkedJob(command, environment, preload="json", lock=lock).wait(60) == 0
         else:
             subprocess.run(command, env=environment, check=True, timeout=60)
         told.append({**json.loads((tmp_path / name).read_text()), "words": command[3:]})
     assert told[0] == told[1]
     assert told[0]["variable"] == "of the job"
     assert told[0]["inherited"] is None
+
+
+def test_it_holds_its_directory_as_long_as_it_lives(script, tmp_path):
+    script.write_text("import time; time.sleep(60)")
+    with held_with_heirs(tmp_path) as lock:
+        job = ForkedJob([sys.executable, str(script)], os.environ, preload="json", lock=lock)
+    try:
+        with pytest.raises(BlockingIOError), held_with_heirs(tmp_path, wait=False):
+            pass
+    finally:
+        job.kill()
+        job.wait(10)
+    with held_with_heirs(tmp_path, wait=False):
+        pass

@@ -205,7 +205,7 @@ def _lend(spares: tuple[int, ...]) -> None:
 
     def start(command: Sequence[str], **options: Any) -> Any:
         known = {name for name, value in options.items() if value is not None}
-        if not waiting or known - {"env", "cwd", "stdout", "stderr"}:
+        if not waiting or known - {"env", "cwd", "stdout", "stderr", "pass_fds"}:
             return subprocess.Popen(command, **options)
         return waiting.pop(0).start(command, **options)
 
@@ -243,13 +243,14 @@ class _Spare:
         cwd: str | None = None,
         stdout: Any = None,
         stderr: Any = None,
+        pass_fds: Sequence[int] = (),
     ) -> "_Spare":
         """Let it become a program."""
         env = dict(os.environ if env is None else env)
         order = {"words": list(command[1:]), "cwd": cwd or str(Path.cwd()), "env": env}
         streams = [stdout.fileno() if stdout else 1, stderr.fileno() if stderr else 2]
         with self._socket as line:
-            socket.send_fds(line, [b"!"], streams)
+            socket.send_fds(line, [b"!"], [*streams, *pass_fds])
             line.sendall(json.dumps(order).encode())
         return self
 
@@ -288,12 +289,12 @@ def _wait_for_orders(line: socket.socket, spares: tuple[int, ...]) -> int:
     """Sleeps until there is a program to be; its status."""
     interrupted = signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends in silence while it waits
     with line:
-        _, streams, _, _ = socket.recv_fds(line, 1, 2)
+        _, streams, _, _ = socket.recv_fds(line, 1, 3)  # a third one only has to stay open
         if not streams:
             return 0  # who might have used it has ended
         order = json.loads(b"".join(iter(lambda: line.recv(65536), b"")))
     signal.signal(signal.SIGINT, interrupted)
-    for descriptor, stream in enumerate(streams, 1):
+    for descriptor, stream in enumerate(streams[:2], 1):
         os.dup2(stream, descriptor)
         os.close(stream)
     script, *words = order["words"]

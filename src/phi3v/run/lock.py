@@ -8,6 +8,7 @@ locked after a kill. Processes of one run that are started together share the lo
 """
 
 import contextlib
+import fcntl
 import os
 import socket
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from phi3v.errors import UserError
 
-FILE = "run.lock"
+FILE, JOB = "run.lock", "job.lock"
 PATIENCE = 5.0  # seconds for a program that is just ending
 
 
@@ -48,3 +49,25 @@ def only_program_on(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextlib.contextmanager
+def held_with_heirs(folder: Path, wait: bool = True) -> Iterator[int]:
+    """Hold the job in a directory from before its process begins until that has ended.
+
+    A process that is started with the descriptor holds it as well, for as long as it lives and
+    whatever becomes of this one. It is closed and never unlocked, which would be for all of them.
+
+    Args:
+        folder: The job's directory.
+        wait: Until nobody else has it.
+
+    Yields:
+        The descriptor.
+
+    Raises:
+        BlockingIOError: When somebody else has it, unless this waits.
+    """
+    with (folder / JOB).open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield file.fileno()

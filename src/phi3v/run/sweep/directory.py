@@ -24,6 +24,7 @@ from filelock import FileLock
 from phi3v.config.sweeps import FILE, job_folders, job_overrides
 from phi3v.errors import UserError
 from phi3v.files import write_whole
+from phi3v.run.lock import held_with_heirs
 from phi3v.run.outcome import FILE as OUTCOME
 from phi3v.run.outcome import Outcome
 from phi3v.task import direction
@@ -123,8 +124,7 @@ class SweepDirectory:
         write_whole(self.path / FILE, json.dumps({"plan": asdict(plan)}))
         for job in self.jobs():
             if job.state == "running":
-                left = Outcome("interrupted", reason="the sweep ended before it")
-                left.write(self.path / str(job.number))
+                _leave_behind(self.path / str(job.number))
         self.update()
 
     def plan(self) -> Plan | None:
@@ -215,6 +215,13 @@ class SweepDirectory:
             write_whole(self.path / FILE, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
             write_whole(self.path / TABLE, _table(jobs))
         return jobs
+
+
+def _leave_behind(folder: Path) -> None:
+    """Note of a job that its sweep ended before it, unless it is at work or has just ended."""
+    with contextlib.suppress(BlockingIOError), held_with_heirs(folder, wait=False):
+        if Outcome.read(folder) is None:
+            Outcome("interrupted", reason="the sweep ended before it").write(folder)
 
 
 def values_of(overrides: Sequence[str]) -> dict[str, str]:

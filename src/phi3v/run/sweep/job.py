@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from phi3v.config.front_door import COMMAND, refuse
 from phi3v.config.resolvers import count_devices
 from phi3v.errors import UserError
-from phi3v.run.lock import only_program_on
+from phi3v.run.lock import held_with_heirs, only_program_on
 from phi3v.run.obstacle import obstacle
 from phi3v.run.outcome import GOOD, SETTLED, Outcome, out_of_memory_kills
 from phi3v.run.rank_outcomes import first_cause
@@ -47,8 +47,10 @@ def run_job(cfg: DictConfig, folder: Path, program: str) -> float:
         SystemExit: When the sweep is to end: by a signal, with `fail_fast`, or because what becomes
             of a job cannot be written down, as on a full disk.
     """
+    _wait_for_another(folder, f"job {folder.name}")
     try:
-        outcome, searches = _run_job(cfg, folder, program)
+        with held_with_heirs(folder) as lock:  # another may have just begun
+            outcome, searches = _run_job(cfg, folder, program, lock)
     except UserError as error:
         refuse(error)
     if searches and outcome.objective is None:
@@ -57,12 +59,11 @@ def run_job(cfg: DictConfig, folder: Path, program: str) -> float:
     return outcome.figure
 
 
-def _run_job(cfg: DictConfig, folder: Path, program: str) -> tuple[Outcome, bool]:
+def _run_job(cfg: DictConfig, folder: Path, program: str, lock: int) -> tuple[Outcome, bool]:
     hydra = HydraConfig.get()
     sweep, name = SweepDirectory(hydra.sweep.dir), f"job {folder.name}"
     plan = sweep.plan()
     searches = plan is not None and not plan.jobs
-    _wait_for_another(folder, name)
     known = Outcome.read(folder) if sweep.is_begun(folder) else None
     if known and known.status in SETTLED:
         log.info("%s is done already: %s", name, known.status)
@@ -73,7 +74,7 @@ def _run_job(cfg: DictConfig, folder: Path, program: str) -> tuple[Outcome, bool
         return Outcome("failed", reason=problem), searches
     sweep.begin_job(folder)
     try:
-        outcome = _elsewhere(cfg, folder, goes_on, plan.at_once if plan else 1, program)
+        outcome = _elsewhere(cfg, folder, goes_on, plan.at_once if plan else 1, program, lock)
     except SystemExit:
         with contextlib.suppress(UserError):  # a full disk: the next start finds it out
             if Outcome.read(folder) is None:
@@ -106,15 +107,20 @@ def _end_if_vain() -> None:
 def _wait_for_another(folder: Path, name: str) -> None:
     """A job outlives a sweep that is killed: let it come to its end."""
     try:
-        with only_program_on(folder, patience=0):
+        with only_program_on(folder, patience=0), held_with_heirs(folder, wait=False):
             return
+    except BlockingIOError:
+        log.warning("%s: its process has just begun or is just ending; waiting for its end", name)
+        return
     except UserError as error:
         log.warning("%s: %s; waiting for its end", name, str(error).partition(";")[0])
     with only_program_on(folder, patience=-1):
         return
 
 
-def _elsewhere(cfg: DictConfig, folder: Path, goes_on: bool, at_once: int, program: str) -> Outcome:
+def _elsewhere(
+    cfg: DictConfig, folder: Path, goes_on: bool, at_once: int, program: str, lock: int
+) -> Outcome:
     """Run a job in a process of its own."""
     hydra = HydraConfig.get()
     argv = json.loads(os.environ[COMMAND])
@@ -130,12 +136,14 @@ def _elsewhere(cfg: DictConfig, folder: Path, goes_on: bool, at_once: int, progr
         with here as number, (folder / TERMINAL).open("ab") as output:
             environment |= share(number, at_once, devices, gpus, environment)
             # What several jobs have to say at once, nobody can read.
-            apart = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+            apart = subprocess.Popen(
+                command, env=environment, stdout=output, stderr=output, pass_fds=(lock,)
+            )
             status = wait_for(apart)
     elif can_fork(cfg, program):
-        status = wait_for(ForkedJob(command, environment, PRELOAD[program]))
+        status = wait_for(ForkedJob(command, environment, PRELOAD[program], lock))
     else:
-        status = wait_for(subprocess.Popen(command, env=environment))
+        status = wait_for(subprocess.Popen(command, env=environment, pass_fds=(lock,)))
     outcome = Outcome.read(folder)
     if outcome is None or (status != 0 and outcome.status == "ok"):
         # Lightning kills the first process when another one has failed and it does not notice.

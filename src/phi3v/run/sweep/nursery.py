@@ -17,7 +17,9 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from multiprocessing import reduction
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -42,14 +44,15 @@ class ForkedJob:
         command: Interpreter, script and words.
         environment: All of its variables.
         preload: The module that the server imports first.
+        lock: A descriptor that stays open in it.
     """
 
     def __init__(
-        self, command: Sequence[str], environment: Mapping[str, str], preload: str
+        self, command: Sequence[str], environment: Mapping[str, str], preload: str, lock: int
     ) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([preload])
-        arguments = (list(command[1:]), str(Path.cwd()), dict(environment))
+        arguments = (list(command[1:]), str(Path.cwd()), dict(environment), _Inherited(lock))
         self._process = context.Process(target=_run, args=arguments)
         self._process.start()
 
@@ -78,7 +81,21 @@ class ForkedJob:
         self._process.kill()
 
 
-def _run(words: list[str], folder: str, environment: dict[str, str]) -> None:
+class _Inherited:
+    """A descriptor on its way into a process of the server."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    def __reduce__(self) -> tuple[Any, tuple[Any]]:
+        return _received, (reduction.DupFd(self.descriptor),)
+
+
+def _received(descriptor: Any) -> _Inherited:
+    return _Inherited(descriptor.detach())
+
+
+def _run(words: list[str], folder: str, environment: dict[str, str], lock: _Inherited) -> None:
     """Become `python <words>`, in the process of the job."""
     outcome.begin()
     # As in a new interpreter; or else the data's workers would be children of another such server,
