@@ -36,7 +36,7 @@ def test_a_sweep_that_is_killed_at_any_moment_loses_and_repeats_nothing(
     program.write_text(IMPORTS.replace("STARTED", repr(str(started))) + program.read_text())
     moments = random.Random(7)
     # When its first job has just begun, when it has found that job, and at any other moment.
-    for moment in (0, 4, *(moments.uniform(0, 4) for _ in range(3))):
+    for moment in (0, 4, *(moments.uniform(0, 4) for _ in range(2))):
         with subprocess.Popen(
             [sys.executable, str(program), *COMMAND], cwd=here,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

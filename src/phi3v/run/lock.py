@@ -70,4 +70,5 @@ def held_with_heirs(folder: Path, wait: bool = True) -> Iterator[int]:
     """
     with (folder / JOB).open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        file.truncate(0)
         yield file.fileno()

@@ -83,8 +83,9 @@ class Outcome:
         """
         if status == -signal.SIGKILL and out_of_memory:
             return cls("out_of_memory", reason="killed by the system, which had no memory left")
-        if -status in _ENDING_SIGNALS:
-            return cls("interrupted", reason=f"ended by {signal.Signals(-status).name}")
+        number = -status if status < 0 else status - 128  # as a shell has it
+        if number in _ENDING_SIGNALS:
+            return cls("interrupted", reason=f"ended by {signal.Signals(number).name}")
         if status < 0:
             return cls("failed", reason=f"the process ended with {signal.Signals(-status).name}")
         return cls("failed", reason=f"the process ended with status {status}")

@@ -32,6 +32,7 @@ from phi3v.run.outcome import GOOD, SETTLED
 from phi3v.run.sweep.directory import Job, Plan, SweepDirectory
 from phi3v.run.sweep.places import cores, gpus_for, places
 from phi3v.run.sweep.report import bring_up_to_date
+from phi3v.run.sweep.stopping import begin, ending_jobs_on_signals
 from phi3v.run.sweep.study import resume_study, say_plainly
 from phi3v.run.sweep.table import ending, listing
 
@@ -77,6 +78,9 @@ class Sweep(Callback):
             if searches:
                 say_plainly()
                 resume_study(config, sweep)
+            begin(sweep.path)
+            if "n_jobs" in config.hydra.launcher and plan.at_once > 1:
+                self._held.enter_context(ending_jobs_on_signals(sweep.path))
             sweep.begin(plan)
         jobs = sweep.jobs(plan)
         print(listing(sweep, plan, jobs), flush=True)

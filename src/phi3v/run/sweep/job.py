@@ -25,6 +25,12 @@ from phi3v.run.sweep.nursery import PRELOAD, ForkedJob, can_fork
 from phi3v.run.sweep.places import gpus_for, place, places, share
 from phi3v.run.sweep.process import clean_environment, job_command, wait_for
 from phi3v.run.sweep.report import bring_up_to_date
+from phi3v.run.sweep.stopping import (
+    end_jobs,
+    is_stopping,
+    leave_ctrl_c_to_the_sweep,
+    note_process,
+)
 from phi3v.run.sweep.table import progress
 
 TERMINAL = "terminal.log"
@@ -63,31 +69,41 @@ def _run_job(cfg: DictConfig, folder: Path, program: str, lock: int) -> tuple[Ou
     hydra = HydraConfig.get()
     sweep, name = SweepDirectory(hydra.sweep.dir), f"job {folder.name}"
     plan = sweep.plan()
-    searches = plan is not None and not plan.jobs
+    searches, at_once = plan is not None and not plan.jobs, plan.at_once if plan else 1
+    ended = Outcome("interrupted", reason="the sweep was ended before it")
     known = Outcome.read(folder) if sweep.is_begun(folder) else None
     if known and known.status in SETTLED:
         log.info("%s is done already: %s", name, known.status)
         return known, searches
+    if at_once > 1:
+        leave_ctrl_c_to_the_sweep()
+        if is_stopping(sweep.path):
+            return ended, searches
     goes_on = sweep.is_begun(folder) and "resume" in cfg
     if problem := obstacle(cfg, folder, goes_on):
         log.error("%s is not started: %s", name, problem)
         return Outcome("failed", reason=problem), searches
     sweep.begin_job(folder)
     try:
-        outcome = _elsewhere(cfg, folder, goes_on, plan.at_once if plan else 1, program, lock)
+        outcome = _elsewhere(cfg, folder, goes_on, at_once, program, lock)
     except SystemExit:
         with contextlib.suppress(UserError):  # a full disk: the next start finds it out
             if Outcome.read(folder) is None:
-                Outcome("interrupted", reason="the sweep was ended before it").write(folder)
+                ended.write(folder)
             sweep.update()
         print(f"\ninterrupted; the same command goes on\nsweep: {sweep.path}", file=sys.stderr)
         raise
     if outcome.status not in GOOD:
         log.error("%s %s: %s (see %s)", name, outcome.status, outcome.reason, folder)
-    if plan:
+    if plan and not (at_once > 1 and is_stopping(sweep.path)):
         jobs, _ = bring_up_to_date(sweep, plan)
         print(f"\n{progress(plan, jobs)}\n", flush=True)
         if outcome.status not in GOOD and cfg.get("fail_fast"):
+            try:
+                if at_once > 1:
+                    end_jobs(sweep.path, but=folder)
+            except FileExistsError:  # another has failed and ends this one
+                return outcome, searches
             finish(sweep)
             raise SystemExit(1)
     return outcome, searches
@@ -139,7 +155,9 @@ def _elsewhere(
             apart = subprocess.Popen(
                 command, env=environment, stdout=output, stderr=output, pass_fds=(lock,)
             )
+            note_process(lock, apart.pid)
             status = wait_for(apart)
+            note_process(lock, None)
     elif can_fork(cfg, program):
         status = wait_for(ForkedJob(command, environment, PRELOAD[program], lock))
     else:

@@ -61,7 +61,7 @@ def wait_for(process: Job) -> int:
             told = True
             raise SystemExit(128 + number)
 
-    with _handling((signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2), pass_on):
+    with handling((signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2), pass_on):
         try:
             return process.wait()
         except (KeyboardInterrupt, SystemExit) as error:
@@ -75,7 +75,7 @@ def wait_for(process: Job) -> int:
 
 
 @contextlib.contextmanager
-def _handling(numbers: Sequence[int], handler: Callable[[int, object], None]) -> Iterator[None]:
+def handling(numbers: Sequence[int], handler: Callable[[int, object], None]) -> Iterator[None]:
     """Have signals handled, where this is the thread that may."""
     if threading.current_thread() is not threading.main_thread():
         yield
