@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from phi3v.config.launchers import is_first_process
+from phi3v.config.launchers import is_first_process, launched_job
 from phi3v.run.lock import only_program_on
 from phi3v.run.outcome import Outcome
 from phi3v.run.sweep.process import clean_environment, job_command
@@ -207,6 +207,15 @@ def test_nothing_of_a_launcher_is_inherited() -> None:
         }
     )
     assert kept == {"HOME": "h"}
+
+
+def test_a_job_of_submitits_is_no_process_of_a_step_of_slurms() -> None:
+    task = {**SRUN, "SLURM_NTASKS": "1", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}
+    assert clean_environment(task) == task
+    kept = clean_environment({**task, "SUBMITIT_EXECUTOR": "slurm"})
+    # Lightning, too, takes what has no SLURM_NTASKS for no process of a step.
+    assert set(kept) == {"SLURM_JOB_ID", "SUBMITIT_EXECUTOR"}
+    assert launched_job(kept) is None
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ EXTRAS = {
     "joblib": "joblib",
     "submitit_local": "slurm",
     "submitit_slurm": "slurm",
+    "slurm": "slurm",
 }
 
 

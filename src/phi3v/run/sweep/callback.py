@@ -65,6 +65,7 @@ class Sweep(Callback):
     def _start(self, config: DictConfig) -> None:
         sweep = SweepDirectory(config.hydra.sweep.dir)
         searches = config.hydra.runtime.choices.get("hydra/sweeper") == "optuna"
+        _refuse_tasks(config)
         keep_to_gpus(config)
         plan = planned(config)
         if (sweep.path / CONFIG).exists():
@@ -122,7 +123,7 @@ def planned(config: DictConfig) -> Plan:
         objective=objective_of(config),
         jobs=jobs,
         trials=len(jobs) if jobs else int(sweeper.get("n_trials", 0)),
-        at_once=_at_once(config),
+        at_once=_at_once(config, len(jobs) or int(sweeper.get("n_jobs", 1))),
         fixed=any(
             fixes_settings(word.partition("=")[2]) for word in task if word.startswith("sweep=")
         ),
@@ -136,7 +137,7 @@ def keep_to_gpus(config: DictConfig) -> None:
         config: Of the sweep, with Hydra's node, before its launcher is made.
     """
     wanted = _at_once(config)
-    if wanted == 1:
+    if wanted == 1 or "n_jobs" not in config.hydra.launcher:
         return
     devices = count_devices(config.trainer.devices)
     gpus = gpus_for(config.trainer.accelerator, os.environ)
@@ -151,9 +152,28 @@ def keep_to_gpus(config: DictConfig) -> None:
         )
 
 
-def _at_once(config: DictConfig) -> int:
-    """How many jobs run at the same time; joblib counts from the end of the cores, as `-1`."""
-    number = int(config.hydra.launcher.get("n_jobs") or 1)
+def _refuse_tasks(config: DictConfig) -> None:
+    """Each task would run the whole job, and they would wait for each other."""
+    for key in ("tasks_per_node", "nodes"):
+        number = int(config.hydra.launcher.get(key) or 1)
+        if number > 1:
+            raise UserError(
+                f"hydra.launcher.{key}={number}: a job of a sweep is one task on one node, and"
+                " starts the processes of trainer.devices by itself; leave the word out"
+            )
+
+
+def _at_once(config: DictConfig, jobs: int = 1) -> int:
+    """How many jobs run at the same time; joblib counts from the end of the cores, as `-1`.
+
+    Args:
+        config: Of the sweep, with Hydra's node.
+        jobs: How many of them submitit is given.
+    """
+    launcher = config.hydra.launcher
+    if "submitit_folder" in launcher:  # without a queue all of them
+        return min(jobs, int(launcher.get("array_parallelism") or jobs))
+    number = int(launcher.get("n_jobs") or 1)
     return number if number > 0 else max(1, cores() + 1 + number)
 
 

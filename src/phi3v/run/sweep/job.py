@@ -23,9 +23,10 @@ from phi3v.run.sweep.callback import finish
 from phi3v.run.sweep.directory import SweepDirectory
 from phi3v.run.sweep.nursery import PRELOAD, ForkedJob, can_fork
 from phi3v.run.sweep.places import gpus_for, place, places, share
-from phi3v.run.sweep.process import clean_environment, job_command, wait_for
+from phi3v.run.sweep.process import clean_environment, hand_on, job_command, submitit_of, wait_for
 from phi3v.run.sweep.report import bring_up_to_date
 from phi3v.run.sweep.stopping import (
+    begin_no_other,
     end_jobs,
     is_stopping,
     leave_ctrl_c_to_the_sweep,
@@ -75,10 +76,10 @@ def _run_job(cfg: DictConfig, folder: Path, program: str, lock: int) -> tuple[Ou
     if known and known.status in SETTLED:
         log.info("%s is done already: %s", name, known.status)
         return known, searches
+    if is_stopping(sweep.path):
+        return ended, searches
     if at_once > 1:
         leave_ctrl_c_to_the_sweep()
-        if is_stopping(sweep.path):
-            return ended, searches
     goes_on = sweep.is_begun(folder) and "resume" in cfg
     if problem := obstacle(cfg, folder, goes_on):
         log.error("%s is not started: %s", name, problem)
@@ -86,20 +87,29 @@ def _run_job(cfg: DictConfig, folder: Path, program: str, lock: int) -> tuple[Ou
     sweep.begin_job(folder)
     try:
         outcome = _elsewhere(cfg, folder, goes_on, at_once, program, lock)
-    except SystemExit:
+    except SystemExit as end:
         with contextlib.suppress(UserError):  # a full disk: the next start finds it out
             if Outcome.read(folder) is None:
                 ended.write(folder)
             sweep.update()
         print(f"\ninterrupted; the same command goes on\nsweep: {sweep.path}", file=sys.stderr)
-        raise
+        if not submitit_of(os.environ):
+            raise
+        try:
+            hand_on(end)
+        except Exception as error:
+            log.error("%s: %s", name, error)
+        return Outcome.read(folder) or ended, searches
     if outcome.status not in GOOD:
         log.error("%s %s: %s (see %s)", name, outcome.status, outcome.reason, folder)
-    if plan and not (at_once > 1 and is_stopping(sweep.path)):
+    if plan and not is_stopping(sweep.path):
         jobs, _ = bring_up_to_date(sweep, plan)
         print(f"\n{progress(plan, jobs)}\n", flush=True)
         if outcome.status not in GOOD and cfg.get("fail_fast"):
             try:
+                if submitit_of(os.environ):  # which wants a result; others may be anywhere
+                    begin_no_other(sweep.path)
+                    return outcome, searches
                 if at_once > 1:
                     end_jobs(sweep.path, but=folder)
             except FileExistsError:  # another has failed and ends this one
@@ -145,7 +155,7 @@ def _elsewhere(
     begun = time.time()
     killed_before = out_of_memory_kills()
     # Hydra has opened the log file of the job already and its process goes on writing there.
-    if at_once > 1:
+    if at_once > 1 and submitit_of(os.environ) != "slurm":  # which gives each what it asked for
         devices = count_devices(cfg.trainer.devices)
         gpus = gpus_for(cfg.trainer.accelerator, environment)
         here = place(folder.parent, places(at_once, devices, gpus))

@@ -41,6 +41,11 @@ _INHERITED = {
     *("WORLD_SIZE", "LOCAL_WORLD_SIZE", "ROLE_WORLD_SIZE"),
     *("MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED", "WANDB_RUN_ID"),
 }
+# What makes a process one of a SLURM step's; a job that submitit starts is a process beside those.
+_OF_THE_STEP = (
+    *("SLURM_STEP", "SLURM_NTASKS", "SLURM_NPROCS", "SLURM_TASK", "SLURM_PROCID"),
+    *("SLURM_LOCALID", "SLURM_NODEID", "SLURM_JOB_NAME"),
+)
 _OF_THE_SWEEP = (
     *("hydra.sweep", "hydra/sweeper", "hydra.launcher", "hydra/launcher"),
     *("hydra.mode", "hydra.run.", "hydra.callbacks"),
@@ -52,13 +57,12 @@ def wait_for(process: Job) -> int:
 
     Ctrl-C reaches the job as well; other signals are passed on, however often they come.
     """
-    told = False
+    told: list[int] = []
 
     def pass_on(number: int, frame: object) -> None:
-        nonlocal told
         process.send_signal(number)
-        if not told:
-            told = True
+        told.append(number)
+        if len(told) == 1:
             raise SystemExit(128 + number)
 
     with handling((signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2), pass_on):
@@ -67,7 +71,10 @@ def wait_for(process: Job) -> int:
         except (KeyboardInterrupt, SystemExit) as error:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(GRACE)
-            raise SystemExit(128 + (signal_behind(error) or signal.SIGINT)) from None
+            # Told to end by SLURM it is told twice, and one of the two asks for the job again.
+            asked = next((number for number in told if number != signal.SIGTERM), None)
+            number = asked or signal_behind(error) or signal.SIGINT
+            raise SystemExit(128 + number) from None
         finally:
             if process.poll() is None:
                 process.kill()
@@ -122,8 +129,29 @@ def job_command(
 
 def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment without what belongs to the process that starts the job."""
+    theirs = ("TORCHELASTIC_", *(_OF_THE_STEP if submitit_of(environment) else ()))
     return {
         name: value
         for name, value in environment.items()
-        if name not in _INHERITED and not name.startswith("TORCHELASTIC_")
+        if name not in _INHERITED and not name.startswith(theirs)
     }
+
+
+def submitit_of(environment: Mapping[str, str]) -> str | None:
+    """Where submitit runs this process, "slurm" or "local"; None where it does not."""
+    return environment.get("SUBMITIT_EXECUTOR")
+
+
+def hand_on(end: SystemExit) -> None:
+    """Let submitit do what it does when its process is told to end, now that the job has saved.
+
+    Args:
+        end: As `wait_for` raises it.
+
+    Raises:
+        SystemExit: When it has asked for the job again.
+        Exception: When it will not, because that was too often.
+    """
+    number = signal_behind(end)
+    if number and callable(signal.getsignal(number)):
+        signal.raise_signal(number)

@@ -66,6 +66,11 @@ def is_stopping(sweep: Path) -> bool:
     return (sweep / FILE).exists()
 
 
+def begin_no_other(sweep: Path) -> None:
+    """Let those that run come to their end, and no other begin."""
+    (sweep / FILE).touch()
+
+
 def leave_ctrl_c_to_the_sweep() -> None:
     """In a launcher's process, which a terminal tells as well: its job ends first.
 
