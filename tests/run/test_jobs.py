@@ -119,6 +119,14 @@ def test_a_disk_that_is_full_under_a_training_is_one_line(
     assert Outcome.read(here / "mine", file) == Outcome("failed", None, reason)
 
 
+def test_a_program_that_leaves_by_itself_has_failed(start: Start, begins_with, here: Path) -> None:
+    begins_with("raise SystemExit(255)")
+    done = start("hydra.run.dir=mine")
+    reason = "the program ended with status 255"
+    assert (done.returncode, done.stderr) == (255, f"\nerror: {reason}\n")
+    assert Outcome.read(here / "mine") == Outcome("failed", None, reason)
+
+
 def test_a_bug_keeps_its_traceback_on_the_screen_and_in_the_log(
     start: Start, tmp_path: Path
 ) -> None:

@@ -43,7 +43,9 @@ def test_who_ends_because_another_did_is_no_cause(tmp_path, error) -> None:
     assert first_cause(tmp_path, since=10) is None
 
 
-@pytest.mark.parametrize("error", [RuntimeError("a bug"), UserError("a"), DivergedError("b")])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("a bug"), UserError("a"), DivergedError("b"), SystemExit(1)], ids=repr
+)
 def test_who_fails_by_itself_is_no_consequence(error) -> None:
     assert not is_consequence(error)
 

@@ -11,7 +11,6 @@ overrides and waits. Importing this module imports nothing heavy.
 import contextlib
 import logging
 import pkgutil
-import signal
 import sys
 import time
 import traceback
@@ -28,7 +27,7 @@ from phi3v.errors import PrunedError, UserError
 from phi3v.files import no_space
 from phi3v.run.lock import only_program_on
 from phi3v.run.obstacle import obstacle
-from phi3v.run.outcome import GOOD, Outcome, signal_behind
+from phi3v.run.outcome import GOOD, Outcome, exit_status
 from phi3v.run.rank_outcomes import first_cause, is_consequence, tell
 from phi3v.run.sweep.job import run_job
 
@@ -47,7 +46,7 @@ def start(cfg: DictConfig, program: str) -> float | None:
 
     Raises:
         SystemExit: With status 2 after a UserError was printed, outside of sweeps; with 130 or
-            143 after an interruption by Ctrl-C or SIGTERM.
+            143 after an interruption by Ctrl-C or SIGTERM; with that of the program's own exit.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     goes_on = "resume" in cfg and bool(cfg.resume or cfg.run)
@@ -90,7 +89,7 @@ def _here(cfg: DictConfig, program: str, folder: Path, goes_on: bool) -> float |
             what = "interrupted" if outcome.status == "interrupted" else f"error: {outcome.reason}"
             print(f"\n{what}{_way_on(cfg, folder)}", file=sys.stderr)
             print(f"run: {folder}")
-        raise SystemExit(128 + (signal_behind(error) or signal.SIGINT)) from None
+        raise SystemExit(exit_status(error)) from None
     except BaseException as error:
         outcome = _told(folder, error, begun)
         _end(folder, outcome, log_text=traceback.format_exc())

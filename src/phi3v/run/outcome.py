@@ -63,6 +63,9 @@ class Outcome:
         """The outcome of a program that raised an error."""
         if (number := signal_behind(error)) is not None:
             return cls("interrupted", reason=f"ended by {number.name}")
+        if isinstance(error, SystemExit):
+            said = f": {' '.join(error.code.split())}" if isinstance(error.code, str) else ""
+            return cls("failed", reason=f"the program ended with status {exit_status(error)}{said}")
         text = (" ".join(str(error).split()) or "no reason was given")[:500]
         if isinstance(error, PrunedError):
             return cls("pruned", error.objective, text)
@@ -124,14 +127,27 @@ def begin() -> None:
 
 
 def signal_behind(error: BaseException) -> signal.Signals | None:
-    """The signal behind an interruption; Lightning turns SIGTERM into a SystemExit of its own."""
+    """The signal behind an interruption; None of a program that ended by itself.
+
+    Lightning turns SIGTERM into a SystemExit of its own, and Ctrl-C into status 1.
+    """
     if isinstance(error, KeyboardInterrupt):
         return signal.SIGINT
     if not isinstance(error, SystemExit):
         return None
-    if isinstance(error.code, int) and error.code > 128:
+    if isinstance(error.code, int) and error.code - 128 in set(signal.Signals):
         return signal.Signals(error.code - 128)
-    return signal.SIGTERM if "SIGTERM" in type(error).__name__ else signal.SIGINT
+    if "SIGTERM" in type(error).__name__:
+        return signal.SIGTERM
+    return signal.SIGINT if isinstance(error.__context__, KeyboardInterrupt) else None
+
+
+def exit_status(error: KeyboardInterrupt | SystemExit) -> int:
+    """The status of a program that left before its end: never that of a good one."""
+    if number := signal_behind(error):
+        return 128 + number
+    code = getattr(error, "code", None)
+    return code if isinstance(code, int) and code else 1
 
 
 def is_out_of_memory(error: BaseException) -> bool:

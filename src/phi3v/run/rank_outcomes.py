@@ -11,7 +11,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from phi3v.run.outcome import Outcome
+from phi3v.run.outcome import Outcome, signal_behind
 
 _FILE = "outcome_rank_{}.json"
 
@@ -45,7 +45,7 @@ def first_cause(folder: Path, since: float) -> Outcome | None:
 def is_consequence(error: BaseException) -> bool:
     """Whether an error says no more than that another process is gone, or has told this to end."""
     if isinstance(error, SystemExit | KeyboardInterrupt):
-        return True
+        return signal_behind(error) is not None
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and isinstance(error, distributed.DistError):
         return True
