@@ -9,6 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from hydra.errors import HydraException
@@ -30,7 +31,7 @@ from phi3v.errors import UserError
 from phi3v.run.lock import only_program_on
 from phi3v.run.outcome import GOOD, SETTLED
 from phi3v.run.sweep.directory import Job, Plan, SweepDirectory
-from phi3v.run.sweep.places import cores, gpus_for, places
+from phi3v.run.sweep.places import cores, gpus_for, note_threads, places
 from phi3v.run.sweep.report import bring_up_to_date
 from phi3v.run.sweep.stopping import begin, ending_jobs_on_signals
 from phi3v.run.sweep.study import resume_study, say_plainly
@@ -66,8 +67,9 @@ class Sweep(Callback):
         sweep = SweepDirectory(config.hydra.sweep.dir)
         searches = config.hydra.runtime.choices.get("hydra/sweeper") == "optuna"
         _refuse_tasks(config)
-        keep_to_gpus(config)
+        note_threads(os.environ)
         plan = planned(config)
+        plan = replace(plan, at_once=divide(config, plan))
         if (sweep.path / CONFIG).exists():
             raise UserError(f"{sweep.path}: there is a run in it; give another sweep_dir")
         if not self.dry_run:
@@ -130,26 +132,37 @@ def planned(config: DictConfig) -> Plan:
     )
 
 
-def keep_to_gpus(config: DictConfig) -> None:
-    """Let a launcher run no more jobs at once than there are GPUs for, and say so.
+def divide(config: DictConfig, plan: Plan) -> int:
+    """Let a launcher run no more jobs at once than there are, and are GPUs for, and say so.
 
     Args:
         config: Of the sweep, with Hydra's node, before its launcher is made.
+        plan: Of the sweep.
+
+    Returns:
+        How many jobs run at once.
+
+    Raises:
+        UserError: When it is to run none.
     """
-    wanted = _at_once(config)
-    if wanted == 1 or "n_jobs" not in config.hydra.launcher:
-        return
+    if config.hydra.launcher.get("n_jobs") == 0:
+        raise UserError("hydra.launcher.n_jobs=0: at least 1, or -1 for as many as there are cores")
+    if plan.at_once == 1 or "n_jobs" not in config.hydra.launcher:
+        return plan.at_once
+    # A search asks for so many at a time.
+    wanted = min(plan.at_once, len(plan.jobs) or config.hydra.sweeper.get("n_jobs") or plan.at_once)
     devices = count_devices(config.trainer.devices)
     gpus = gpus_for(config.trainer.accelerator, os.environ)
     possible = places(wanted, devices, gpus)
+    with read_write(config):
+        config.hydra.launcher.n_jobs = possible
     if possible < wanted:
-        with read_write(config):
-            config.hydra.launcher.n_jobs = possible
         print(
             f"hydra.launcher.n_jobs={wanted}: {possible} at a time, for a job takes"
             f" trainer.devices={devices} and CUDA_VISIBLE_DEVICES or nvidia-smi tells of"
             f" {len(gpus or ())} GPUs"
         )
+    return possible
 
 
 def _refuse_tasks(config: DictConfig) -> None:
@@ -163,7 +176,7 @@ def _refuse_tasks(config: DictConfig) -> None:
             )
 
 
-def _at_once(config: DictConfig, jobs: int = 1) -> int:
+def _at_once(config: DictConfig, jobs: int) -> int:
     """How many jobs run at the same time; joblib counts from the end of the cores, as `-1`.
 
     Args:

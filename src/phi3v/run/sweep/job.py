@@ -22,7 +22,7 @@ from phi3v.run.rank_outcomes import first_cause
 from phi3v.run.sweep.callback import finish
 from phi3v.run.sweep.directory import SweepDirectory
 from phi3v.run.sweep.nursery import PRELOAD, ForkedJob, can_fork
-from phi3v.run.sweep.places import gpus_for, place, places, share
+from phi3v.run.sweep.places import gpus_for, hold_gpus, share
 from phi3v.run.sweep.process import clean_environment, hand_on, job_command, submitit_of, wait_for
 from phi3v.run.sweep.report import bring_up_to_date
 from phi3v.run.sweep.stopping import (
@@ -158,9 +158,9 @@ def _elsewhere(
     if at_once > 1 and submitit_of(os.environ) != "slurm":  # which gives each what it asked for
         devices = count_devices(cfg.trainer.devices)
         gpus = gpus_for(cfg.trainer.accelerator, environment)
-        here = place(folder.parent, places(at_once, devices, gpus))
-        with here as number, (folder / TERMINAL).open("ab") as output:
-            environment |= share(number, at_once, devices, gpus, environment)
+        held = hold_gpus(folder.parent, devices, gpus)
+        with held as own, (folder / TERMINAL).open("ab") as output:
+            environment |= share(at_once, devices, own, environment)
             # What several jobs have to say at once, nobody can read.
             apart = subprocess.Popen(
                 command, env=environment, stdout=output, stderr=output, pass_fds=(lock,)

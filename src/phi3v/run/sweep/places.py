@@ -1,43 +1,67 @@
 """Gives each of several jobs that run at once its share of one machine.
 
+note_threads(os.environ)                                  # where the sweep is started
 gpus = gpus_for("gpu", os.environ)                        # ["0", "1"]
-with place(sweep.path, places(4, 1, gpus)) as number:
-    environment |= share(number, 4, 1, gpus, environment)
+with hold_gpus(sweep.path, 1, gpus) as own:               # ["1"]
+    environment |= share(4, 1, own, environment)
 """
 
 import contextlib
 import functools
 import itertools
+import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-_THREADS = "OMP_NUM_THREADS"
+# Joblib sets these in its processes; torch on the CPU takes its number of threads from MKL's.
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+_TYPED = "PHI3V_THREADS"
 _GPUS = "CUDA_VISIBLE_DEVICES"
 
 
 @contextlib.contextmanager
-def place(folder: Path, count: int) -> Iterator[int]:
-    """Hold one of so many places; the operating system frees it when the process is gone.
+def hold_gpus(folder: Path, devices: int, gpus: Sequence[str] | None) -> Iterator[list[str]]:
+    """Hold so many GPUs; the operating system frees them when the process is gone.
 
     Args:
         folder: Where the processes that share the machine meet.
-        count: How many places there are.
+        devices: How many a job takes; of fewer than that it gets all.
+        gpus: What `gpus_for` says.
 
     Yields:
-        The number of the place, from 0.
+        Their names.
     """
-    locks = [FileLock(folder / f"place_{number}.lock") for number in range(count)]
-    while True:
-        for number, lock in enumerate(locks):
-            with contextlib.suppress(Timeout), lock.acquire(timeout=0):
-                yield number
+    names = list(gpus or ())
+    while names:
+        with contextlib.ExitStack() as held:
+            own = _taken(folder, min(devices, len(names)), names, held)
+            if own is not None:
+                yield own
                 return
-        time.sleep(0.2)  # a job that is just ending
+        time.sleep(0.2)  # until a job ends
+    yield []
+
+
+def _taken(
+    folder: Path, count: int, names: Sequence[str], held: contextlib.ExitStack
+) -> list[str] | None:
+    """So many GPUs that nobody has; None, and perhaps some of them held, when there are fewer."""
+    own: list[str] = []
+    # One process at a time: two that each took a half would wait for each other's.
+    with FileLock(folder / "gpus.lock"):
+        for name in names:
+            if len(own) == count:
+                break
+            with contextlib.suppress(Timeout):
+                lock = FileLock(folder / f"gpu_{name.replace('/', '_')}.lock", timeout=0)
+                held.enter_context(lock)
+                own.append(name)
+    return own if len(own) == count else None
 
 
 def places(at_once: int, devices: int, gpus: Sequence[str] | None) -> int:
@@ -51,26 +75,32 @@ def places(at_once: int, devices: int, gpus: Sequence[str] | None) -> int:
     return at_once if gpus is None else max(1, min(at_once, len(gpus) // devices))
 
 
-def share(
-    number: int,
-    at_once: int,
-    devices: int,
-    gpus: Sequence[str] | None,
-    environment: Mapping[str, str],
-) -> dict[str, str]:
-    """The variables by which a process keeps to its place: threads, and GPUs of its own.
+def note_threads(environment: MutableMapping[str, str]) -> None:
+    """Remember the numbers of threads that the user has set; a launcher sets some of its own.
 
     Args:
-        number: Of the place.
+        environment: Of the process that starts the sweep, from which those of the jobs come.
+    """
+    typed = {name: environment[name] for name in _THREADS if name in environment}
+    environment[_TYPED] = json.dumps(typed)
+
+
+def share(
+    at_once: int, devices: int, gpus: Sequence[str], environment: Mapping[str, str]
+) -> dict[str, str]:
+    """The variables by which a job keeps to its share: threads, and GPUs of its own.
+
+    Args:
         at_once: How many jobs run at the same time.
         devices: Those that a job takes; each has a process with threads of its own.
-        gpus: What `gpus_for` says.
-        environment: What is set already; a number of threads in it stays.
+        gpus: Its own.
+        environment: What `note_threads` found in it stays.
     """
-    threads = max(1, cores() // (at_once * devices))
-    own = {_THREADS: str(threads)} if _THREADS not in environment else {}
+    typed = json.loads(environment.get(_TYPED, "{}"))
+    threads = typed.get(_THREADS[0], str(max(1, cores() // (at_once * devices))))
+    own = {name: typed.get(name, threads) for name in _THREADS}
     if gpus:
-        own[_GPUS] = ",".join(gpus[number * devices : (number + 1) * devices])
+        own[_GPUS] = ",".join(gpus)
     return own
 
 
