@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from safetensors.torch import load_file
@@ -94,6 +95,23 @@ def test_one_that_is_told_to_end_leaves_the_others_their_training(started, at_ex
     with pytest.raises(told), ending_others(started("true")):
         raise told
     assert not at_exit
+
+
+@pytest.mark.parametrize("ending", [ending_together, ending_others])
+@pytest.mark.parametrize("error", [ArithmeticError, SystemExit])
+def test_lightning_does_not_kill_one_that_still_tells_what_it_ended_of(
+    started, at_exit, monkeypatch, ending, error
+):
+    trainer = started("false")
+    watched = trainer.strategy.launcher.procs
+    watched[0].wait(10)
+    killed = []
+    monkeypatch.setattr("os.kill", lambda *told: killed.append(told))
+    observer = _ChildProcessObserver(os.getpid(), watched)
+    with pytest.raises(error), ending(trainer):
+        raise error
+    observer._run()
+    assert not killed
 
 
 def test_a_signal_ends_the_scoring_with_its_status():

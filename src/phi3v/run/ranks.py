@@ -123,6 +123,9 @@ def ending_others(trainer: lightning.Trainer) -> Iterator[None]:
     except Exception:
         _end_others_at_exit(trainer)
         raise
+    except BaseException:
+        _taken_over(trainer)
+        raise
 
 
 @contextmanager
@@ -146,20 +149,31 @@ def ending_together(trainer: lightning.Trainer) -> Iterator[None]:
             signal.signal(one, handler)
 
 
+def _taken_over(trainer: lightning.Trainer) -> list[subprocess.Popen[bytes]]:
+    """The processes that this one has started, which Lightning does not watch any longer.
+
+    It would kill this process within seconds after one of them has ended: while this one still
+    tells what the run ended of, to a file, to the screen and to a server.
+    """
+    launcher: Any = trainer.strategy.launcher
+    if not isinstance(launcher, _SubprocessScriptLauncher):
+        return []
+    others = launcher.procs.copy()
+    launcher.procs.clear()  # Lightning's observer looks at this very list
+    return others
+
+
 def _end_others_at_exit(trainer: lightning.Trainer) -> None:
     """Ends the processes that this one has started, when it has said all."""
-    launcher: Any = trainer.strategy.launcher
-    if isinstance(launcher, _SubprocessScriptLauncher):
-        atexit.register(_end, launcher.procs)
+    if others := _taken_over(trainer):
+        atexit.register(_end, others)
 
 
 def _end(others: list[subprocess.Popen[bytes]]) -> None:
     """Ends processes that do not end by themselves in a moment."""
-    left = others.copy()
-    others.clear()  # Lightning looks at these: that one has ended would make it kill this one
     until = time.monotonic() + GRACE
-    for other in left:
+    for other in others:
         with contextlib.suppress(subprocess.TimeoutExpired):
             other.wait(max(until - time.monotonic(), 0.01))
-    for other in left:
+    for other in others:
         other.send_signal(signal.SIGKILL)  # unless it has ended
