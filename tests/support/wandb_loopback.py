@@ -99,6 +99,8 @@ class Run:
     exit_code: int | None = None
     abandoned: bool = False  # its agent saw it end, but the run never said so itself
     stop_requested: bool = False
+    preempting: bool = False  # it has said that it is about to be taken off its machine
+    agent: str | None = None  # who has it
     last_seen: float = field(default_factory=time.time)
 
     @property
@@ -107,12 +109,16 @@ class Run:
 
     def state(self, crash_after: float) -> str:
         """The state that W&B would show."""
+        if self.preempting and (self.abandoned or self.exit_code):
+            return "preempted"
         if self.stop_requested and (self.abandoned or self.exit_code is not None):
             return "killed"
         if self.exit_code is not None:
             return "failed" if self.exit_code else "finished"
         if self.abandoned or (self.sessions and time.time() - self.last_seen > crash_after):
             return "crashed"
+        if self.preempting and self.exit_code is None:
+            return "preempting"
         return "running" if self.sessions else "pending"
 
     def stream(self, name: str) -> list[str]:
@@ -125,6 +131,7 @@ class Run:
             name: getattr(self, name)
             for name in (
                 "exit_code",
+                "preempting",
                 "sessions",
                 "sweep",
                 "sweep_args",
@@ -188,6 +195,7 @@ class Store:
     def __init__(self, state_dir: Path, entity: str, crash_after: float) -> None:
         self.dir, self.entity, self.crash_after = state_dir, entity, crash_after
         self.url = ""  # known once the port is
+        self.late = 0.0  # seconds to wait before a run that failed gets its last answer
         self.lock = threading.RLock()
         self.runs: dict[tuple[str, str, str], Run] = {}
         self.sweeps: dict[str, Sweep] = {}
@@ -238,6 +246,7 @@ class Store:
             run.lines.setdefault(name, {}).update(lines)
         if summary := run.stream(SUMMARY):
             run.summary = json.loads(summary[-1])
+        run.preempting |= bool(body.get("preempting"))
         if body.get("complete"):
             run.exit_code = int(body.get("exitcode") or 0)
             self.save()
@@ -250,7 +259,7 @@ class Store:
         run.last_seen, inserted = time.time(), not run.sessions
         if inserted or args.get("host") or args.get("jobProgram"):  # only wandb.init has these
             run.sessions += 1
-            run.exit_code, run.abandoned = None, False
+            run.exit_code, run.abandoned, run.preempting = None, False, False
         run.sweep = run.sweep or args.get("sweep")
         if args.get("config"):
             config = {k: v.get("value") for k, v in json.loads(args["config"]).items()}
@@ -273,6 +282,8 @@ class Store:
             "displayName": run.info.get("displayName"),
             "state": run.state(self.crash_after),
             "exitcode": run.exit_code,
+            "stopped": run.stop_requested,
+            "shouldStop": run.stop_requested,
             "sweepName": run.sweep,
             "tags": run.info.get("tags") or [],
             "notes": run.info.get("notes"),
@@ -331,7 +342,7 @@ class Store:
         agent["heartbeats"] += 1
         sweep = self.sweeps[agent["sweep"]]
         alive = {name for name, up in json.loads(args.get("runState") or "{}").items() if up}
-        runs = [self.run(sweep.entity, sweep.project, name) for name in agent["runs"]]
+        runs = [run for run in self.runs.values() if run.agent == args["id"]]
         for run in runs:
             run.abandoned = run.name not in alive and run.exit_code is None
         commands: list[Json] = [
@@ -339,25 +350,34 @@ class Store:
             for run in runs
             if run.name in alive and run.stop_requested
         ]
-        if sweep.state == "CANCELED" or (sweep.state == "FINISHED" and not alive):
+        if sweep.state == "CANCELED":
             commands = [{"type": "exit"}]
-        elif sweep.state == "RUNNING" and not alive:
-            point = next(sweep.points, None)
+        elif sweep.state in ("RUNNING", "FINISHED") and not alive:
+            commands = [self.next_job(sweep, args["id"])]
+        return {"agent": agent, "commands": json.dumps(commands)}
+
+    def next_job(self, sweep: Sweep, agent: str) -> Json:
+        """What an agent without a job gets: one that was preempted comes first, under its id."""
+        of_sweep = (run for run in self.runs.values() if run.sweep == sweep.name)
+        run = next((one for one in of_sweep if one.state(self.crash_after) == "preempted"), None)
+        kind = "resume"
+        if run is None and sweep.state == "RUNNING":
+            kind, point = "run", next(sweep.points, None)
             if point is None:
-                sweep.state, commands = "FINISHED", [{"type": "exit"}]
+                sweep.state = "FINISHED"
             else:
                 run = self.run(sweep.entity, sweep.project, uuid.uuid4().hex[:8])
                 run.sweep, run.sweep_args, run.config = sweep.name, point, dict(point)
-                agent["runs"].append(run.name)
-                commands = [
-                    {
-                        "type": "run",
-                        "run_id": run.name,
-                        "program": sweep.config.get("program"),
-                        "args": {name: {"value": value} for name, value in point.items()},
-                    }
-                ]
-        return {"agent": agent, "commands": json.dumps(commands)}
+        if run is None:
+            return {"type": "exit"}
+        run.agent, run.exit_code, run.abandoned, run.preempting = agent, None, False, False
+        self.agents[agent]["runs"].append(run.name)
+        return {
+            "type": kind,
+            "run_id": run.name,
+            "program": sweep.config.get("program"),
+            "args": {name: {"value": value} for name, value in (run.sweep_args or {}).items()},
+        }
 
     # -- files and artifacts
     def upload(self, *path: str) -> Json:
@@ -545,6 +565,8 @@ class Handler(BaseHTTPRequestHandler):
             return 401, {"errors": [{"message": "wrong or no API key"}]}
         if url.path == "/graphql" or (parts[0] == "files" and parts[-1] == "file_stream"):
             entry["request"] = body = json.loads(data)
+            if body.get("exitcode"):
+                time.sleep(store.late)
             with store.lock:
                 return 200, (
                     store.graphql(body)
@@ -598,6 +620,12 @@ class LoopbackServer:
     def record(self) -> Json:
         """A copy of all that is known so far."""
         return self.store.record()
+
+    def stop(self, run: str) -> None:
+        """Ask a run to end, as the Stop button of its page and early termination do."""
+        with self.store.lock:
+            for one in self.store.runs.values():
+                one.stop_requested |= one.name == run
 
     def client_env(self, home: str | os.PathLike[str]) -> dict[str, str]:
         """Variables that send a wandb client here and keep its files under `home`.
