@@ -9,6 +9,7 @@ import yaml
 from phi3v.config.composing import check_command_line
 from phi3v.config.front_door import _place, read_arguments
 from phi3v.config.overrides import alternatives, read_overrides, without_null
+from phi3v.config.sweeps import mode_as_flag
 from phi3v.errors import UserError
 
 from .conftest import heavy_imports, messages
@@ -266,3 +267,20 @@ def test_help_names_every_choice_and_costs_nothing(program, conf: Path, script: 
             ][:1]
             assert line[26:].strip()
     assert "* tiny " in done.stdout
+
+
+@pytest.mark.parametrize("word", ["hydra.mode=MULTIRUN", "++hydra.mode=MULTIRUN"])
+def test_hydras_word_for_a_sweep_is_its_flag(word: str) -> None:
+    arguments = read_arguments([word, "seed=1,2"])
+    assert mode_as_flag(arguments) == ["--multirun"]
+    assert arguments.multirun
+    assert arguments.overrides == ["seed=1,2"]
+
+
+@pytest.mark.parametrize("words", [["-m", "seed=1,2"], ["hydra.mode=RUN", "seed=1"], ["seed=1"]])
+def test_no_flag_is_added_without_that_word(words: list[str]) -> None:
+    arguments = read_arguments(words)
+    given = list(arguments.overrides)
+    assert mode_as_flag(arguments) == []
+    assert arguments.multirun == ("-m" in words)
+    assert arguments.overrides == given

@@ -34,7 +34,7 @@ from phi3v.config.overrides import chosen, read_overrides, without_null
 from phi3v.config.resuming import is_finished, kept_settings, unfinished_run
 from phi3v.config.saving import FILE as CONFIG
 from phi3v.config.saving import base_on_run
-from phi3v.config.sweeps import config_flags, sweep_folder, sweep_words
+from phi3v.config.sweeps import config_flags, mode_as_flag, sweep_folder, sweep_words
 from phi3v.errors import UserError
 from phi3v.files import no_space
 
@@ -61,6 +61,7 @@ def enter(program: Callable[[], Any], script: str, name: str) -> None:
             print(help_page(conf, name))
             return
         given, arguments.overrides = arguments.overrides, without_null(arguments.overrides, conf)
+        mode = mode_as_flag(arguments)
         files = config_flags(arguments)
         _follow_run(arguments, conf, name)
         _place(arguments)
@@ -80,6 +81,7 @@ def enter(program: Callable[[], Any], script: str, name: str) -> None:
     flags = [word for word in sys.argv[1:] if word != DRY_RUN]
     for word in given:
         flags.remove(word)
+    flags += mode
     if arguments.config_name:
         flags += ["--config-name", arguments.config_name]
     sys.argv[1:] = [*flags, *arguments.overrides]
@@ -147,7 +149,7 @@ def _follow_run(arguments: argparse.Namespace, conf: Path, name: str) -> None:
     if not runs or not runs[0]:
         return
     run = str(runs[0])
-    if name == "train" and (arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides):
+    if name == "train" and arguments.multirun:
         raise UserError(
             f"run={run}: the jobs of -m are new runs, and none goes on with an earlier one; type"
             f" python train.py run={run}, and so for one run after the other"
@@ -277,6 +279,6 @@ def _check(arguments: argparse.Namespace, conf: Path, name: str) -> Composed:
         name,
         words,
         config_name=arguments.config_name or name,
-        multirun=arguments.multirun or "hydra.mode=MULTIRUN" in words,
+        multirun=arguments.multirun,
         allow_missing=bool(arguments.cfg),
     )

@@ -50,6 +50,25 @@ def config_flags(arguments: argparse.Namespace) -> tuple[str, ...]:
     return tuple(f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value)
 
 
+def mode_as_flag(arguments: argparse.Namespace) -> list[str]:
+    """Put -m in the place of Hydra's other word for it, so that it is -m to everyone.
+
+    Args:
+        arguments: The command line; it is a sweep afterwards where the word says so.
+
+    Returns:
+        The flag, where the command line has to get it.
+    """
+    words = [word for word in arguments.overrides if word.lstrip("+") == "hydra.mode=MULTIRUN"]
+    if arguments.multirun or not words:
+        return []
+    arguments.multirun = True
+    if arguments.run or arguments.cfg or arguments.info or arguments.shell_completion:
+        return []  # flags that exclude -m, but not the word
+    arguments.overrides = [word for word in arguments.overrides if word not in words]
+    return ["--multirun"]
+
+
 def sweep_folder(
     runs: Path,
     name: str,
