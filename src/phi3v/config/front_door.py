@@ -9,6 +9,7 @@ Wrong input is refused in one line with exit status 2 while nothing but Hydra ha
 import argparse
 import json
 import os
+import pkgutil
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -71,11 +72,11 @@ def enter(program: Callable[[], Any], script: str, name: str) -> None:
                 _find_run(arguments, composed)
             if arguments.multirun:
                 _find_sweep(arguments, composed.plain, name, Path(script).name, files)
+        _join_others(arguments, name)
     except UserError as error:
-        refuse(error)
+        refuse(error, to_agent=True)
     except HydraException as error:  # what is not put into better words anywhere
-        refuse(UserError(str(error).strip().splitlines()[0]))
-    _join_others(arguments, name)
+        refuse(UserError(str(error).strip().splitlines()[0]), to_agent=True)
     os.environ[TYPED] = json.dumps([Path(script).name, *sys.argv[1:]])
     # Flags first: Hydra's parser does not find overrides behind a flag that follows overrides.
     flags = [word for word in sys.argv[1:] if word != DRY_RUN]
@@ -136,9 +137,16 @@ def _full_disk(error: BaseException | None) -> UserError | None:
     return None
 
 
-def refuse(error: UserError) -> NoReturn:
-    """Print what the user has to put right, and leave."""
+def refuse(error: UserError, to_agent: bool = False) -> NoReturn:
+    """Print what the user has to put right, and leave.
+
+    Args:
+        error: What is wrong.
+        to_agent: Under an agent of W&B there is a run even now; whether it is told.
+    """
     print(f"error: {error}", file=sys.stderr)
+    if to_agent and agent_run():
+        pkgutil.resolve_name("phi3v.run.wandb_end:tell_refused")(error)
     raise SystemExit(WRONG_INPUT)
 
 
@@ -240,18 +248,14 @@ def _sweep_name(words: Sequence[str], plain: Mapping[str, Any]) -> str:
 def _join_others(arguments: argparse.Namespace, name: str) -> None:
     """Keep the processes of a launcher from writing into each other's files."""
     if launched_processes() > 1 and arguments.multirun:
-        refuse(
-            UserError(
-                f"-m: {launched_processes()} processes were started, and each would do the whole"
-                f" sweep; start it with python {name}.py -m, its jobs start their own processes"
-            )
+        raise UserError(
+            f"-m: {launched_processes()} processes were started, and each would do the whole"
+            f" sweep; start it with python {name}.py -m, its jobs start their own processes"
         )
     if arguments.multirun and agent_run():
-        refuse(
-            UserError(
-                "-m: an agent of W&B has started this program for one run, and all jobs of a sweep"
-                " would be written into it; leave out -m, the agent starts one job after the other"
-            )
+        raise UserError(
+            "-m: an agent of W&B has started this program for one run, and all jobs of a sweep"
+            " would be written into it; leave out -m, the agent starts one job after the other"
         )
     # Lightning gives those that it starts a name for their log.
     lightnings, ours = "hydra.job.name=train_ddp_process_", f"hydra.job.name={name}_rank_"

@@ -171,7 +171,7 @@ def _end(folder: Path, outcome: Outcome, log_text: str = "") -> None:
             if outcome.status in GOOD:
                 raise
             print(f"error: {error}", file=sys.stderr)
-        if outcome.status not in GOOD and ("wandb" in sys.modules or agent_run()):
+        if outcome.status != "ok" and ("wandb" in sys.modules or agent_run()):
             pkgutil.resolve_name("phi3v.run.wandb_end:tell_wandb")(outcome)
     record = logging.LogRecord(__name__, logging.ERROR, __file__, 0, log_text, None, None)
     for handler in logging.getLogger().handlers:
