@@ -66,5 +66,7 @@ def log_final(
             logger.log_metrics(final, step)
             logger.finalize("success")
         if isinstance(logger, WandbLogger) and math.isfinite(value):
-            logger.experiment.summary.update({name: value, "objective": value, "outcome": "ok"})
+            # The reason may be there from an interruption that is over.
+            good = {"objective": value, "outcome": "ok", "reason": ""}
+            logger.experiment.summary.update({name: value, **good})
             logger.experiment.finish()
