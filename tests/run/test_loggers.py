@@ -5,8 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 from lightning.pytorch.loggers import WandbLogger
+from wandb.sdk.lib.config_util import save_config_file_from_dict
 
-from phi3v.run.loggers import log_final
+from phi3v.run.loggers import _name_in_sweep, log_final
 from phi3v.run.scoring import Scored
 from phi3v.run.training import _objective
 
@@ -47,6 +48,15 @@ def test_a_run_that_diverged_is_left_to_be_ended_with_its_reason() -> None:
     assert told.begun.summary == {}
     assert "finished" not in told.ended
     assert told.metrics == {"test/loss": 0.25}
+
+
+def test_runs_of_a_sweep_have_names_that_tell_them_apart(tmp_path) -> None:
+    chosen = {"optimizer.lr": 0.00123456, "experiment": "lora_r8", "data.rows": 40}
+    file = tmp_path / "config-abc.yaml"
+    save_config_file_from_dict(str(file), {name: {"value": one} for name, one in chosen.items()})
+    name = _name_in_sweep("lora_r8", {"WANDB_SWEEP_PARAM_PATH": str(file)})
+    assert name == "lora_r8 optimizer.lr=0.001235 data.rows=40"
+    assert _name_in_sweep("lora_r8", {}) == "lora_r8"
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,17 @@
 """Where a run's metrics go: its own metrics.csv, and the logger that was chosen."""
 
 import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
 from typing import cast
 
+import yaml
 from lightning.pytorch.loggers import Logger, WandbLogger
 from omegaconf import DictConfig
 
 from phi3v.config import instantiate, public_config
-from phi3v.config.launchers import is_first_process
+from phi3v.config.launchers import agent_run, is_first_process
 from phi3v.run.directory import RunDirectory
 from phi3v.run.scoring import Scored
 from phi3v.training import StepMetrics
@@ -27,8 +31,10 @@ def make_loggers(cfg: DictConfig, run: RunDirectory, step: int) -> list[Logger]:
     by_step.rewind(step)
     loggers: list[Logger] = [by_step]
     if cfg.logger:
-        same = {"id": run.wandb_id()} if _wants_id(cfg.logger) else {}
-        chosen = cast(Logger, instantiate(cfg.logger, **same))
+        own = {"id": run.wandb_id()} if _wants_id(cfg.logger) else {}
+        if agent_run() and cfg.logger.get("name") == cfg.name:  # which all runs of a sweep have
+            own["name"] = _name_in_sweep(str(cfg.name))
+        chosen = cast(Logger, instantiate(cfg.logger, **own))
         # One key of its own: a sweep agent claims keys of the top level for itself.
         chosen.log_hyperparams({"run": public_config(cfg)})
         loggers.append(chosen)
@@ -38,6 +44,18 @@ def make_loggers(cfg: DictConfig, run: RunDirectory, step: int) -> list[Logger]:
 def _wants_id(logger: DictConfig) -> bool:
     by_wandb = str(logger.get("_target_")).endswith(".WandbLogger")
     return by_wandb and not logger.get("id") and is_first_process()  # the others record nothing
+
+
+def _name_in_sweep(name: str, environment: Mapping[str, str] = os.environ) -> str:
+    """A name that tells the runs of a sweep of W&B apart, by what its agent was given for them."""
+    file = Path(environment.get("WANDB_SWEEP_PARAM_PATH", ""))
+    given = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    words = [name]
+    for key, entry in given.items():
+        if isinstance(entry, dict) and "value" in entry and entry["value"] != name:
+            value = entry["value"]
+            words.append(f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}")
+    return " ".join(words)
 
 
 def log_final(
