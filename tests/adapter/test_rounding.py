@@ -1,6 +1,7 @@
 """What is kept of a LoRA is as exact as its base, and what was measured is what is kept."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +16,12 @@ from phi3v.adapter import (
     save_adapter,
     trained_state,
 )
+from phi3v.config import instantiate
+from phi3v.config.composing import check_command_line
+from phi3v.model import Phi3VConfig
+from phi3v.model.slices import hollow
+
+CONF = Path(__file__).parents[2] / "conf"
 
 WHAT_STAYS = {
     "magnitudes": LoraAdapter(r=2, alpha=4, use_dora=True),
@@ -81,3 +88,19 @@ def test_what_was_not_rounded_is_written_with_every_digit(bf16_base, logits_of, 
     written = load_file(tmp_path / "adapter_model.safetensors")
     assert {tensor.dtype for tensor in written.values()} == {torch.float32}
     assert torch.equal(logits_of(load_adapter(again, tmp_path)), logits_of(model))
+
+
+def test_at_full_size_the_adapter_of_the_first_experiment_is_less_than_a_hundredth(tmp_path):
+    words = ["experiment=lora_r16", "model=phi3_vision"]
+    plain = check_command_line(CONF, "train", words, config_name="train").plain
+    assert plain["model"]["dtype"] == "bfloat16"
+    base = hollow(Phi3VConfig(), torch.bfloat16)
+    size = sum(weight.numel() * weight.element_size() for weight in base.parameters())
+    assert size == 8_293_242_880  # as the published index says
+    model = instantiate(plain["adapter"]).attach(base)
+    for tensor in trained_state(model).values():
+        tensor.add_(0.01)  # a trained B is not zero any more
+    round_to_base(model)
+    save_adapter(model, tmp_path)
+    written = sum(file.stat().st_size for file in tmp_path.iterdir())
+    assert 25_165_824 * 2 < written < 0.01 * size  # parameters of two bytes
