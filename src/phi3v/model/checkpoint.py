@@ -65,7 +65,7 @@ class Checkpoint:
         num_crops: overrides how many crops a picture may have.
         dtype: of the weights in memory.
         quantization: "nf4" keeps the decoder's linear layers in four bits (QLoRA); None for none.
-        attn_implementation: "sdpa", "eager", "flash_attention_2" or "flex_attention".
+        attn_implementation: "sdpa", "eager" or "flash_attention_2".
         gradient_checkpointing: trades time for memory in training.
         examples_at_once: how many examples a device holds, to "train" on and to "generate" for.
         learning_rate: what to train this model with, by kind of adapter ("lora", "full").

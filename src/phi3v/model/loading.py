@@ -19,7 +19,7 @@ from phi3v.model.slices import WeightFiles
 
 Texts = Callable[[], Iterable[str]]
 DTYPES = ("float32", "bfloat16", "float16")
-ATTENTIONS = ("sdpa", "eager", "flash_attention_2", "flex_attention")
+ATTENTIONS = ("sdpa", "eager", "flash_attention_2")
 
 
 @dataclass

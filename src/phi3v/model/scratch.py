@@ -42,7 +42,7 @@ class Scratch:
         num_crops: how many crops a picture may have.
         seed: of the weights.
         dtype: of the weights in memory.
-        attn_implementation: "sdpa", "eager", "flash_attention_2" or "flex_attention".
+        attn_implementation: "sdpa", "eager" or "flash_attention_2".
         gradient_checkpointing: trades time for memory in training.
         examples_at_once: how many examples a device holds, to "train" on and to "generate" for.
         learning_rate: what to train this model with, by kind of adapter ("lora", "full").
