@@ -180,12 +180,25 @@ def test_all_modules_that_differ_are_named_at_once_where_only_a_model_tells(save
     assert begin({**PLAIN, **typed(said), "scope": ["decoder", "vision"]}, folder, fresh)[1] == ""
 
 
-def test_one_on_what_nothing_reads_is_told_where_it_can_go(base, fresh, tmp_path):
-    config = LoraConfig(task_type="CAUSAL_LM", r=2, lora_alpha=4, target_modules=["fc1"])
-    get_peft_model(base, config).save_pretrained(str(tmp_path))
-    words = {**PLAIN, "scope": ["vision"], "targets": {"vision": ["fc1"]}}
-    with pytest.raises(UserError, match=r"layers\.2\.mlp\.fc1 too, .*: model\.merge=\[/"):
-        LoraAdapter(**words, init_from=str(tmp_path)).attach(fresh)
+@pytest.mark.parametrize("settings", [{}, {"bias": "lora_only"}, {"use_dora": True}])
+def test_what_one_has_on_modules_that_nothing_reads_is_left_out_with_a_line(
+    base, fresh, logits_of, tmp_path, caplog, settings
+):
+    config = LoraConfig(
+        task_type="CAUSAL_LM", r=2, lora_alpha=4, target_modules=["q_proj", "fc1"],
+        init_lora_weights="gaussian", **settings,
+    )  # fmt: skip
+    model = moved(get_peft_model(base, config))
+    model.save_pretrained(str(tmp_path))
+    words = {**PLAIN, "scope": ["vision"], "targets": {"vision": ["fc1", "q_proj"]}, **settings}
+    with caplog.at_level("INFO", logger="phi3v"):
+        again = LoraAdapter(**words, init_from=str(tmp_path)).attach(fresh)
+    assert torch.equal(logits_of(again), logits_of(model))
+    (line,) = caplog.messages
+    assert re.search(r"layers\.2\..*, which nothing reads; what it has on 2 such modules", line)
+    other = {**words, "targets": {"vision": ["q_proj"]}}  # the rest has to be the same
+    with pytest.raises(UserError, match=r"adapter\.targets\.vision=\[fc1,q_proj\]"):
+        LoraAdapter(**other, init_from=str(tmp_path))
 
 
 def test_a_start_that_was_subtracted_is_not_taken_for_another(saved, fresh):

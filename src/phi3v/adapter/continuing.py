@@ -6,6 +6,7 @@ What an adapter computes is decided by its settings as well: all of these have t
 one message says what to type for all that are not. The folder is read and never written.
 """
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -28,6 +29,8 @@ from phi3v.adapter.reading import (
 from phi3v.adapter.scope import ends_with, resolve_targets, short_name
 from phi3v.errors import UserError
 from phi3v.model.parts import PARTS, has_no_gradient, part_of
+
+log = logging.getLogger(__name__)
 
 KEY = "adapter.init_from"
 _STARTS = ("True", "False", "gaussian", "orthogonal", "eva", "olora", "pissa")
@@ -78,21 +81,25 @@ def start_from(model: PeftModel, path: str | Path) -> None:
         path: A PEFT folder or a run.
 
     Raises:
-        UserError: When the adapter there sits on other modules, with those to type, or on some that
-            are never trained here, takes its start out of other weights, or cannot be read.
+        UserError: When the adapter there sits on other modules, with those to type, takes its start
+            out of other weights, or cannot be read. What it has on modules that nothing reads is
+            left out, with a line.
     """
     folder = adapter_folder(path, KEY)
     theirs, weights = read_adapter(folder)
     _refuse_other(path, _other(_as_settings(settings_of(model)), _as_settings(theirs)))
     check_weights(folder, theirs, model, KEY)
-    there = adapted_modules(weights)
     base: Any = model.get_base_model()
-    if idle := [name for name in there if has_no_gradient(f"{name}.weight", base.config)]:
-        raise UserError(
-            f"{KEY}={path}: that adapter is on {idle[0]} too, which nothing reads and which is not "
-            f"trained here; put a new one on top of it: model.merge=[{path}]"
-        )
-    here = modules_with_lora(model)
+    everywhere = adapted_modules(weights)
+    idle = [name for name in everywhere if has_no_gradient(f"{name}.weight", base.config)]
+    if idle:  # as every short name of CLIP's modules means one in its last layer
+        log.info(
+            "%s=%s: that adapter is on %s too, which nothing reads; what it has on %d such modules "
+            "is left out", KEY, path, idle[0], len(idle),
+        )  # fmt: skip
+        parts = tuple(f"{_PREFIX}{name}." for name in idle)
+        weights = {name: one for name, one in weights.items() if not name.startswith(parts)}
+    here, there = modules_with_lora(model), adapted_modules(weights)
     if set(here) != set(there):
         _refuse_other(path, _other_modules(model, here, there))
     fill(model, weights, f"{KEY}: the weights in {folder}")
