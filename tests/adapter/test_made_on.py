@@ -160,3 +160,24 @@ def test_one_that_does_not_know_its_base_goes_on_where_nothing_was_merged(base, 
     assert line.endswith("says which that was; leave out model.merge")
     line = refused(check_base, folder, before=["first"])
     assert line.endswith("says which that was; put it first")
+
+
+OURS, OTHERS = "microsoft/Phi-3.5-vision-instruct", "microsoft/Phi-3-vision-128k-instruct"
+
+
+@pytest.mark.parametrize(
+    ("made_on", "put_on", "warns"),
+    [(OURS, OTHERS, True), (OURS, OURS, False), ("/models/a", OTHERS, False), (OURS, "", False)],
+)
+def test_a_plain_adapter_of_another_model_of_the_hub_is_told(
+    base, tmp_path, caplog, made_on, put_on, warns
+):
+    base.name_or_path = made_on
+    folder = saved(base, tmp_path / "run")
+    base.name_or_path = put_on
+    with caplog.at_level(logging.WARNING, logger="phi3v"):
+        load_adapter(copy.deepcopy(base), folder)
+        begin(base, folder)
+        merge_into(base, folder)
+    told = f"{folder}: this adapter was trained on {made_on}, and this base is {put_on}; that it"
+    assert [line.startswith(told) for line in caplog.messages] == 3 * [True] * warns

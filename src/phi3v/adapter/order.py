@@ -10,6 +10,7 @@ What was there then is known by its numbers; where an adapter has none, by the p
 """
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,8 @@ def check_weights(
 ) -> None:
     """Hold the weights of a base to those that an adapter's start was taken out of.
 
-    Where the adapter does not know them, a warning says so unless it names this base.
+    Where the adapter does not know them, a warning says so unless it names this base. So does one
+    of any adapter that names another model of the hub: those of one family have the same shapes.
 
     Args:
         folder: Of the adapter.
@@ -74,7 +76,13 @@ def check_weights(
     Raises:
         UserError: When the adapter takes its start out of the base and this is another one.
     """
+    named, name = config.base_model_name_or_path, getattr(model, "name_or_path", "")
     if not changes_start(config):
+        if _is_hub_id(named) and _is_hub_id(name) and named != name:
+            log.warning(
+                "%s: this adapter was trained on %s, and this base is %s; that it fits says only"
+                " that both have the same shapes", folder, named, name,
+            )  # fmt: skip
         return
     recorded = read_sample(folder)
     if recorded:
@@ -82,7 +90,6 @@ def check_weights(
         if is_other(recorded, here):
             _refuse(folder, config, key, before)
         return
-    named, name = config.base_model_name_or_path, getattr(model, "name_or_path", "")
     if not named or not name or _whole_path(named) != _whole_path(name):
         log.warning(
             "%s: its start (%s) was taken out of %s, and nothing in it tells whether this base (%s)"
@@ -142,6 +149,12 @@ def _place(path: str | Path) -> Path:
     """One name for a run and its adapter's folder; the folder need not be there any more."""
     path = Path(path).expanduser().resolve()
     return path if path.name == "adapter" or (path / CONFIG).is_file() else path / "adapter"
+
+
+def _is_hub_id(name: str | None) -> bool:
+    """Whether a model is named as on the hub, and no folder here is meant."""
+    there = re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name or "")
+    return there is not None and not Path(there.string).is_dir()
 
 
 def _whole_path(name: str) -> str:
