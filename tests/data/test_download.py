@@ -87,6 +87,13 @@ def test_every_row_ends_up_in_one_of_the_two_tables(table, tmp_path):
     assert "title" in read(report.failures)[0]
 
 
+def test_a_strangers_picture_that_unpacks_to_gigabytes_is_a_failure(table, tmp_path, monkeypatch):
+    monkeypatch.setattr("phi3v.data.download._MOST_PIXELS", 100)
+    report = fetch_pictures(table(("1", "a")), tmp_path / "out", retries=0)
+    assert (report.fetched, report.failed) == (0, 1)
+    assert read(report.failures)[0]["reason"].startswith("not a picture (")
+
+
 def test_a_row_with_other_than_the_headers_cells_is_a_failure_too(table, tmp_path):
     path = table(("1", "a"))
     path.write_text(path.read_text() + "2,Scarf, red,Scarves,470,http://nowhere/b,old.jpg\n")

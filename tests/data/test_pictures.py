@@ -1,10 +1,12 @@
 """Every picture is opened upright in RGB, and its size is known from the header."""
 
 import struct
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 from phi3v.data import open_picture, picture_size
 from phi3v.errors import UserError
@@ -139,3 +141,51 @@ def test_sixteen_bits_read_alike_in_either_byte_order(tmp_path):
         opened.append(np.asarray(open_picture(path, "row 2"))[..., 0])
     assert np.array_equal(opened[0], shades // 256)
     assert np.array_equal(opened[1], opened[0])
+
+
+def test_of_an_animation_the_first_frame_is_taken(tmp_path):
+    frames = [Image.new("RGB", (20, 10), colour) for colour in ("red", "lime", "blue")]
+    for kind in ("gif", "webp", "png"):
+        file = tmp_path / f"a.{kind}"
+        frames[0].save(file, save_all=True, append_images=frames[1:], lossless=True)
+        assert Image.open(file).n_frames == 3
+        assert picture_size(file, "row 2") == (20, 10)
+        assert (pixels(open_picture(file, "row 2")) == [255, 0, 0]).all()
+
+
+def png_of(size) -> bytes:
+    """The beginning of a PNG, which says how large it is."""
+    content = b"IHDR" + struct.pack(">IIBBBBB", *size, 8, 2, 0, 0, 0)
+    header = struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
+    return b"\x89PNG\r\n\x1a\n" + header + struct.pack(">I", 9) + b"IDAT"
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("size", "free", "told"),
+    [
+        ((10_000, 10_000), 1_999_000_000, "100 million pixels take about 2.0 GB"),
+        ((20_000, 10_000), 3_000_000_000, "200 million pixels take about 4.0 GB"),
+        ((8_000, 8_000), 0, "it is decoded"),
+        ((20_000, 10_000), 5_000_000_000, "it is decoded"),
+        ((20_000, 10_000), None, "it is decoded"),
+    ],
+)  # fmt: skip
+def test_a_large_photo_is_refused_only_where_memory_does_not_hold_it(
+    tmp_path, monkeypatch, size, free, told
+):
+    def load(self):
+        raise OSError("it is decoded")
+
+    file = tmp_path / "a.png"
+    file.write_bytes(png_of(size))
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+    monkeypatch.setattr("phi3v.data.pictures.free_memory", lambda: free)
+    assert picture_size(file, "row 2") == size
+    with pytest.raises(UserError, match=f"row 2: picture cannot be read: {file} .*{told}"):
+        open_picture(file, "row 2")
+
+
+def test_a_web_address_is_told_from_a_missing_file():
+    with pytest.raises(UserError, match="row 2: a web address: download it first"):
+        open_picture(Path("https://shop.example/a.jpg?width=9"), "row 2")

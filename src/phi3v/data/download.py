@@ -10,6 +10,7 @@ one of two tables: the rows with a picture, and the failures with their reasons.
 import hashlib
 import http.client
 import logging
+import math
 import re
 import time
 import urllib.error
@@ -24,13 +25,14 @@ from PIL import Image
 
 from phi3v import __version__
 from phi3v.data.csv_table import Row, Table, read_table, write_table
-from phi3v.data.pictures import open_picture
+from phi3v.data.pictures import open_picture, picture_size
 from phi3v.errors import UserError
 
 log = logging.getLogger(__name__)
 
 _PATH_COLUMN = "local_image_path"
 _MOST_BYTES = 100_000_000
+_MOST_PIXELS = 179_000_000  # of a stranger's picture: a few bytes may unpack to gigabytes
 _CHUNK = 65_536
 _AGENT = f"phi3v/{__version__}"
 
@@ -189,6 +191,8 @@ def _keep(content: bytes, target: Path) -> Path:
     part = target.with_name(f"{target.name}.part")
     part.write_bytes(content)
     try:
+        if math.prod(picture_size(part, "download")) > _MOST_PIXELS:
+            raise UserError("too large")
         open_picture(part, "download")
         with Image.open(part) as image:
             suffix = (image.format or "picture").lower()

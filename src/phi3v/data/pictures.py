@@ -17,7 +17,14 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from phi3v.errors import UserError
+from phi3v.machine import free_memory
 
+# A large photo is no attack; whether it fits is asked when it is opened.
+Image.MAX_IMAGE_PIXELS = None
+# Beyond what Pillow itself takes without a word. Its pixels have four bytes, and at the most five
+# copies are held at a time: what is decoded, and what becomes of transparency.
+_LARGE = 89_000_000
+_BYTES_A_PIXEL = 20
 _EXIF_ORIENTATION = 0x0112
 # EXIF 2.32, tag Orientation: how to turn the stored picture so that it stands upright.
 _UPRIGHT = {
@@ -41,9 +48,10 @@ def open_picture(path: Path, origin: str) -> Image.Image:
         origin: The row that names the picture, for the error message.
 
     Raises:
-        UserError: When the file is missing, cut short, or not a picture.
+        UserError: When the file is missing, cut short, not a picture, or too large for the memory.
     """
     with _naming(path, origin), Image.open(path) as image:
+        _check_memory(image)
         orientation = _orientation(image)
         image.load()
         rgb = _to_rgb(image)
@@ -67,13 +75,29 @@ def _naming(path: Path, origin: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
+        if str(path).startswith(("http:/", "https:/")):
+            raise UserError(f"{origin}: a web address: download it first") from None
         raise UserError(f"{origin}: picture not found: {path}") from None
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise nearly every type there is
-        known = isinstance(error, UnidentifiedImageError)
-        reason = "not a picture" if known else " ".join(str(error).split())
+        if isinstance(error, UnidentifiedImageError):
+            reason = "not a picture"
+        else:
+            system = error.strerror if isinstance(error, OSError) else None
+            reason = " ".join((system or str(error)).split())
         raise UserError(f"{origin}: picture cannot be read: {path} ({reason})") from error
+
+
+def _check_memory(image: Image.Image) -> None:
+    """Refuses a picture that would take all there is; not for one that anybody has."""
+    pixels = image.width * image.height
+    if pixels <= _LARGE or (free := free_memory()) is None or free > pixels * _BYTES_A_PIXEL:
+        return
+    raise ValueError(
+        f"{pixels / 1e6:.0f} million pixels take about {pixels * _BYTES_A_PIXEL / 1e9:.1f} GB of "
+        f"memory, and {free / 1e9:.1f} GB are free; make it smaller"
+    )
 
 
 def _orientation(image: Image.Image) -> int:
