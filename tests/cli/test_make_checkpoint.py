@@ -37,6 +37,29 @@ def test_a_disk_that_is_full_in_the_middle_is_one_line(phi3v, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("{", "its config.json describes no Phi-3-Vision ("),
+        ('{"model_type": "llama"}', "its config.json is of model type llama, not phi3_v"),
+        ("{}", "its config.json is of model type None, not phi3_v"),
+        ("[]", "its config.json describes no Phi-3-Vision ("),
+        ('{"model_type": "phi3_v", "hidden_size": "x"}', "describes no Phi-3-Vision ("),
+    ],
+)
+def test_a_model_that_is_none_is_one_line(phi3v, tmp_path, content, told):
+    like, out = tmp_path / "like", tmp_path / "out"
+    like.mkdir()
+    (like / "config.json").write_text(content)
+    ended = phi3v("make-checkpoint", "--like", like, out)
+    assert ended.status == 2, ended.out
+    assert ended.err.startswith(f"error: --like {like}: its config.json ")
+    assert told in ended.err
+    assert ended.err.count("\n") == 1
+    assert str(out) not in ended.err
+    assert [path.name for path in tmp_path.iterdir()] == ["like"]
+
+
+@pytest.mark.parametrize(
     ("words", "told"),
     [
         (["--like", "phi4", "new"], "--like phi4: neither phi3_vision nor phi35_vision nor"),

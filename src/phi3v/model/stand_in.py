@@ -28,6 +28,7 @@ from phi3v.errors import UserError
 from phi3v.model.configuration import Phi3VConfig
 from phi3v.model.headers import INDEX
 from phi3v.model.image_processing import Phi3VImageProcessor
+from phi3v.model.loading import one_line, quiet
 from phi3v.model.modeling import Phi3VForCausalLM
 from phi3v.model.tokenization import name_known_class, stand_in_tokenizer
 
@@ -87,7 +88,7 @@ def make_checkpoint(
     if any(out.iterdir()):
         raise UserError(f"{out}: there is something in it already; give an empty or a new folder")
     _write_small_files(like, out)
-    return _write_weights(out, seed, dtype, max_shard_size, said)
+    return _write_weights(_hollow(like, out, dtype), out, seed, max_shard_size, said)
 
 
 def _write_small_files(like: str | Path, folder: Path) -> None:
@@ -112,16 +113,32 @@ def _write_small_files(like: str | Path, folder: Path) -> None:
             shutil.copyfile(source / name, folder / name)
 
 
+def _hollow(like: str | Path, folder: Path, dtype: torch.dtype) -> Phi3VForCausalLM:
+    """The model that the folder's config.json describes, without memory for its weights."""
+    what = f"--like {like}: its config.json"
+    try:
+        with quiet():
+            kind = Phi3VConfig.get_config_dict(folder)[0].get("model_type")
+            if kind != Phi3VConfig.model_type:
+                raise UserError(f"{what} is of model type {kind}, not {Phi3VConfig.model_type}")
+            config = Phi3VConfig.from_pretrained(folder)
+            with torch.device("meta"):
+                model: Phi3VForCausalLM = Phi3VForCausalLM._from_config(config, dtype=dtype)
+    except UserError:
+        raise
+    except Exception as error:  # the libraries agree on no class for a damaged file
+        raise UserError(f"{what} describes no Phi-3-Vision ({one_line(error)})") from error
+    return model
+
+
 def _write_weights(
+    model: Phi3VForCausalLM,
     folder: Path,
     seed: int,
-    dtype: torch.dtype,
     max_shard_size: str,
     said: Callable[[str], None],
 ) -> Made:
-    config = Phi3VConfig.from_pretrained(folder)
-    with torch.device("meta"):
-        model = Phi3VForCausalLM._from_config(config, dtype=dtype)
+    config, dtype = model.config, model.dtype
     shapes = dict(model.named_parameters())
     size, free = sum(weight.nbytes for weight in shapes.values()), shutil.disk_usage(folder).free
     if size > free:
