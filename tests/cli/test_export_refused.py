@@ -96,6 +96,14 @@ def test_a_disk_that_cannot_hold_the_model_is_told_before_anything_is_computed(
     assert phi3v("export", lora_run, *words).status == 0
 
 
+@pytest.mark.parametrize("option", [("--dtype", "float16"), ("--max-shard-size", "1GB")])
+def test_what_an_adapter_has_no_use_for_is_refused(phi3v, lora_run, tmp_path, option):
+    ended = phi3v("export", lora_run, "--adapter", tmp_path / "out", *option)
+    assert ended.status == 2
+    assert ended.err == f"error: {option[0]}: an adapter is written as it is; this is for --merge\n"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_merge_that_changes_logits_is_refused(phi3v, lora_run, tmp_path, monkeypatch):
     true_merge = subject.merge
 

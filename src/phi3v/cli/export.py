@@ -32,7 +32,7 @@ def parser() -> Parser:
         help="the adapter alone, as plain LoRA on the decoder, for PEFT and engines that serve it",
     )  # fmt: skip
     made.add_argument(
-        "--max-shard-size", type=_size, default="5GB", metavar="SIZE",
+        "--max-shard-size", type=_size, metavar="SIZE",
         help="with --merge: largest file of weights (default: 5GB)",
     )  # fmt: skip
     made.add_argument(
@@ -53,6 +53,10 @@ def run(arguments: argparse.Namespace) -> int:
         UserError: There is no such run, OUT is taken, or the export is refused.
     """
     out: Path = arguments.merge or arguments.adapter
+    for option in ("max_shard_size", "dtype"):
+        if arguments.adapter and getattr(arguments, option):
+            name = option.replace("_", "-")
+            raise UserError(f"--{name}: an adapter is written as it is; this is for --merge")
     check_free(out)
     recorded = read_run(arguments.run)
 
@@ -77,7 +81,7 @@ def _export(recorded: Recorded, out: Path, arguments: argparse.Namespace) -> Non
         return
     export_merged(
         recorded, out,
-        dtype=arguments.dtype, shard_size=arguments.max_shard_size,
+        dtype=arguments.dtype, shard_size=arguments.max_shard_size or "5GB",
         device=device_named(arguments.device), say=_say,
     )  # fmt: skip
 
