@@ -38,6 +38,28 @@ def test_in_prompts_a_file_may_come_twice(folder):
     ]
 
 
+def test_hidden_files_of_a_folder_are_left_out_unless_they_are_named(folder):
+    (folder / "._a.jpg").touch()
+    (folder / ".b.png").touch()
+    assert [file.name for file in picture_files([str(folder)])] == ["a.jpg", "b.PNG", "c.webp"]
+    assert [file.name for file in picture_files([f"{folder}/.b.png"])] == [".b.png"]
+
+
+def test_what_can_be_no_file_is_reported_with_the_files_that_cannot_be_read(folder):
+    address, long = "https://shop.example/a.jpg?width=9", "a" * 5000
+    words = [address, f"{folder}/a.jpg", long]
+    assert [file.name for file in picture_files(words)] == ["a.jpg?width=9", "a.jpg", long]
+
+
+def test_a_folder_that_cannot_be_read_is_one_line(folder, monkeypatch):
+    def iterdir(self):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(type(folder), "iterdir", iterdir)
+    with pytest.raises(UserError, match=f"^{folder}: this folder cannot be read: Permission deni"):
+        picture_files([str(folder)])
+
+
 def test_a_file_with_a_star_in_its_name_is_a_file(folder):
     odd = folder / "x[1].jpg"
     odd.touch()

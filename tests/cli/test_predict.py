@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 import sys
 
@@ -185,6 +186,44 @@ def test_progress_goes_on_while_the_first_answers_are_waited_for(
     steps = [line for line in lines if " of 20 pictures, " in line]
     assert [int(line.split()[0]) for line in steps] == [1, 3, 5, 7, 9, 11, 13, 15, 16, 18]
     assert next(place for place, line in enumerate(lines) if line.startswith("{")) == 9
+
+
+def test_what_can_be_no_file_is_a_row_and_the_others_are_answered(phi3v, lora_run, pictures):
+    address, long = "https://shop.example/a.jpg?width=9", "a" * 5000
+    words = ("predict", lora_run, address, pictures[0], long, "--max-new-tokens", 2)
+    ended = phi3v(*words, "--json")
+    assert ended.status == 1
+    first, second, third = ended.rows
+    assert first == {"picture": address, "error": "a web address: download it first"}
+    assert second["picture"] == str(pictures[0])
+    assert third == {"picture": long, "error": "picture cannot be read (File name too long)"}
+    assert phi3v(*words).err.startswith(f"error: {address}: a web address: download it first\n")
+
+
+def test_a_run_that_can_be_no_folder_is_one_line(phi3v):
+    ended = phi3v("predict", "a" * 5000, "b.png")
+    assert (ended.status, ended.out) == (2, "")
+    assert "File name too long" in ended.err
+    assert ended.err.count("\n") == 1
+    assert len(ended.err) < 400
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_names_that_are_no_text_can_be_printed(
+    phi3v, lora_run, pictures, tmp_path, monkeypatch, encoding
+):
+    named = tmp_path / os.fsdecode(b"caf\xe9 \xc3\xa4.png")
+    named.write_bytes(pictures[0].read_bytes())
+    output = io.TextIOWrapper(io.BytesIO(), encoding)
+    monkeypatch.setattr("sys.stdout", output)
+    words = ("predict", lora_run, named, pictures[1], "--max-new-tokens", 2)
+    for more in ((), ("--json",)):
+        assert phi3v(*words, *more).status == 0
+    output.flush()
+    text = output.buffer.getvalue().decode(encoding)
+    assert "caf\\udce9 " in text
+    rows = [json.loads(line) for line in text.splitlines()[-2:]]
+    assert [row["picture"] for row in rows] == [str(named), str(pictures[1])]
 
 
 def test_json_lines_keep_letters_as_they_are(phi3v, lora_run, pictures, tmp_path):

@@ -9,6 +9,7 @@ company are imported: a command imports those inside `run`.
 """
 
 import importlib
+import io
 import os
 import signal
 import sys
@@ -41,6 +42,8 @@ def main(words: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if words is None else words)
     # What is half written is tidied away, as after Ctrl-C.
     before = signal.signal(signal.SIGTERM, _leave)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # file names may hold what is no letter anywhere
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return _command(given)
     except UserError as error:
@@ -52,6 +55,9 @@ def main(words: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read this has read enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+    except OSError as error:  # a name that is too long, a folder that is another user's
+        print(f"error: {' '.join(str(error).split())[:300]}", file=sys.stderr)
+        return WRONG_INPUT
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -11,7 +11,11 @@ from pathlib import Path
 from phi3v.errors import UserError
 
 # What a folder is searched for; a file that is named may end as it likes.
+# Hidden files are left out: other systems keep notes beside pictures, as "._photo.jpg".
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+
+# Reported with the files that cannot be read; a "?" in it is no pattern.
+_WEB = ("http://", "https://")
 
 
 def picture_files(words: Iterable[str], once: bool = True) -> list[Path]:
@@ -68,12 +72,20 @@ def unlike_training(together: int, most: int) -> str | None:
 
 def _files(word: str) -> list[Path]:
     path = Path(word)
-    if path.is_dir():
-        found = sorted(file for file in path.iterdir() if file.suffix.lower() in ENDINGS)
+    try:
+        there, folder = path.exists(), path.is_dir()
+    except OSError:  # a word that no file can be called by
+        return [path]
+    if folder:
+        try:
+            files = sorted(path.iterdir())
+        except OSError as error:
+            raise UserError(f"{word}: this folder cannot be read: {error.strerror}") from error
+        found = [file for file in files if file.suffix.lower() in ENDINGS and file.name[0] != "."]
         if not found:
             raise UserError(f"{word}: there is no picture in this folder ({', '.join(ENDINGS)})")
         return found
-    if path.exists() or not glob.has_magic(word):
+    if there or word.startswith(_WEB) or not glob.has_magic(word):
         return [path]  # one that does not exist is reported with the others that cannot be read
     # Path.glob takes no absolute patterns.
     matches = sorted(Path(name) for name in glob.glob(word, recursive=True))  # noqa: PTH207

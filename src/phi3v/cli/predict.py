@@ -258,7 +258,7 @@ def _print(found: Iterable["Answer"], asked: Asked, as_json: bool, progress: Pro
         elif asked.has_fields:
             parsed = asked.task.parse(answer.text)
         if as_json:
-            print(json.dumps(_row(answer, parsed), ensure_ascii=False), flush=True)
+            print(_json(_row(answer, parsed)), flush=True)
         elif answer.text is None:
             print(f"error: {answer.name}: {answer.error}", file=sys.stderr, flush=True)
         else:
@@ -267,8 +267,18 @@ def _print(found: Iterable["Answer"], asked: Asked, as_json: bool, progress: Pro
     return failed
 
 
+def _json(row: dict[str, Any]) -> str:
+    """A row in one line; its letters are themselves where the output can have all of them."""
+    line = json.dumps(row, ensure_ascii=False)
+    try:
+        line.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return json.dumps(row)
+    return line
+
+
 def _row(answer: "Answer", parsed: Mapping[str, Any] | None) -> dict[str, Any]:
-    names = [str(picture) for picture in answer.pictures]
+    names = answer.names
     row: dict[str, Any] = {"picture": names if len(names) > 1 else names[0]}
     if answer.text is None:
         return {**row, "error": answer.error}

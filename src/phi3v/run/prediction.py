@@ -7,6 +7,7 @@
 The prompt, the batches and the generation are those of evaluations.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from phi3v.training.loss import base_of as model_inside
 # Pictures whose prompts have similar lengths share a batch, out of so many batches at a time: what
 # is found appears while the rest is still to come.
 _BATCHES_AHEAD = 8
+_WEB = re.compile(r"^(https?:)/(?=[^/])")
 Pictures = tuple[Path, ...]
 
 
@@ -40,6 +42,11 @@ class Answer:
     pictures: Pictures
     text: str | None
     error: str | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """What each is called."""
+        return [_shown(picture) for picture in self.pictures]
 
     @property
     def name(self) -> str:
@@ -150,7 +157,12 @@ def reason(error: UserError, pictures: Pictures) -> str:
 
 
 def _name(pictures: Pictures) -> str:
-    return ", ".join(map(str, pictures))
+    return ", ".join(map(_shown, pictures))
+
+
+def _shown(picture: Path) -> str:
+    """A file as the command line named it; of a web address a path loses a slash."""
+    return _WEB.sub(r"\1//", str(picture))
 
 
 def _example(pictures: Pictures, values: Mapping[str, Value]) -> Example:
