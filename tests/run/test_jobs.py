@@ -164,6 +164,21 @@ def test_the_first_process_tells_what_another_one_failed_of_in_one_line(
     assert LOST in (folder / "train.log").read_text(encoding="utf-8")
 
 
+def test_a_connection_lost_to_a_process_that_the_system_has_killed_is_want_of_memory(
+    start: Start, begins_with, here: Path
+) -> None:
+    begins_with(
+        "from phi3v.run import outcome",
+        "outcome._CGROUP = run / 'memory.events'",
+        "outcome._CGROUP.write_text('oom 1000000000\\noom_kill 1000000000\\n')",
+    )
+    done = start("adapter.r=22", "hydra.run.dir=mine")
+    reason = "killed by the system, which had no memory left (another process of this job)"
+    assert (done.returncode, done.stderr) == (1, f"error: {reason}\n")
+    assert Outcome.read(here / "mine") == Outcome("out_of_memory", None, reason)
+    assert LOST in (here / "mine" / "train.log").read_text(encoding="utf-8")
+
+
 def test_the_first_process_tells_of_a_lost_connection_that_nobody_has_explained(
     start: Start,
 ) -> None:

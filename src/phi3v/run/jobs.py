@@ -27,7 +27,13 @@ from phi3v.errors import PrunedError, UserError
 from phi3v.files import no_space
 from phi3v.run.lock import only_program_on
 from phi3v.run.obstacle import obstacle
-from phi3v.run.outcome import GOOD, Outcome, exit_status
+from phi3v.run.outcome import (
+    GOOD,
+    OUT_OF_MEMORY,
+    Outcome,
+    exit_status,
+    out_of_memory_kills,
+)
 from phi3v.run.rank_outcomes import first_cause, is_consequence, tell
 from phi3v.run.sweep.job import run_job
 
@@ -63,7 +69,7 @@ def start(cfg: DictConfig, program: str) -> float | None:
 
 
 def _here(cfg: DictConfig, program: str, folder: Path, goes_on: bool) -> float | None:
-    first, begun = is_first_process(), time.time()
+    first, begun, killed = is_first_process(), time.time(), out_of_memory_kills()
     problem = obstacle(cfg, folder, goes_on) if first or goes_on else None
     if problem:
         raise UserError(problem)
@@ -80,10 +86,10 @@ def _here(cfg: DictConfig, program: str, folder: Path, goes_on: bool) -> float |
             print(f"run: {folder}")
         return error.objective
     except UserError as error:
-        _end(folder, _told(folder, error, begun), log_text=f"error: {error}")
+        _end(folder, _told(folder, error, begun, killed), log_text=f"error: {error}")
         refuse(error)
     except (KeyboardInterrupt, SystemExit) as error:
-        outcome = _told(folder, error, begun)
+        outcome = _told(folder, error, begun, killed)
         _end(folder, outcome)
         if is_first_process():
             what = "interrupted" if outcome.status == "interrupted" else f"error: {outcome.reason}"
@@ -91,14 +97,14 @@ def _here(cfg: DictConfig, program: str, folder: Path, goes_on: bool) -> float |
             print(f"run: {folder}")
         raise SystemExit(exit_status(error)) from None
     except BaseException as error:
-        outcome = _told(folder, error, begun)
+        outcome = _told(folder, error, begun, killed)
         _end(folder, outcome, log_text=traceback.format_exc())
         if outcome.status == "out_of_memory" and agent_run():
             # W&B has it as failed; three such ends in a row would end the agent.
             print(f"{outcome.reason}\nrun: {folder}", file=sys.stderr)
             return None
         if is_consequence(error):
-            _leave_quietly(folder, begun)
+            _leave_quietly(outcome, error)
         raise
     _end(folder, Outcome.of_objective(objective))
     return objective
@@ -115,8 +121,15 @@ def _full_disk_told() -> Iterator[None]:
         raise
 
 
-def _told(folder: Path, error: BaseException, begun: float) -> Outcome:
-    """What this run ended of; each process that failed by itself has written that down."""
+def _told(folder: Path, error: BaseException, begun: float, killed: int) -> Outcome:
+    """What this run ended of; each process that failed by itself has written that down.
+
+    Args:
+        folder: Of the run.
+        error: What this process has met.
+        begun: When it was started; seconds since the epoch.
+        killed: What `out_of_memory_kills` said then.
+    """
     outcome = Outcome.of_error(error)
     if not is_first_process():
         try:
@@ -124,23 +137,26 @@ def _told(folder: Path, error: BaseException, begun: float) -> Outcome:
         except UserError as disk:
             print(f"error: {disk}", file=sys.stderr)
     elif is_consequence(error):
-        return first_cause(folder, begun) or outcome
+        if cause := first_cause(folder, begun):
+            return cause
+        if outcome.status == "failed" and out_of_memory_kills() > killed:
+            return Outcome("out_of_memory", reason=f"{OUT_OF_MEMORY} (another process of this job)")
     return outcome
 
 
-def _leave_quietly(folder: Path, begun: float) -> None:
+def _leave_quietly(outcome: Outcome, error: BaseException) -> None:
     """Ends a process that failed because another one had: that one has told its own error.
 
-    The traceback, which is about a lost connection, is in this process's log. Where nobody has
-    written down a reason the first process tells what it has met.
+    The traceback, which is about a lost connection, is in this process's log. Where nobody knows
+    a reason the first process tells what it has met.
 
     Raises:
         SystemExit: Unless this process has to tell its error itself.
     """
     if not is_first_process():
         raise SystemExit(1) from None
-    if cause := first_cause(folder, begun):
-        print(f"error: {cause.reason}", file=sys.stderr)
+    if outcome != Outcome.of_error(error):
+        print(f"error: {outcome.reason}", file=sys.stderr)
         raise SystemExit(1) from None
 
 

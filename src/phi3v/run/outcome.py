@@ -23,6 +23,8 @@ Status = Literal["ok", "pruned", "diverged", "out_of_memory", "failed", "interru
 SETTLED = ("ok", "pruned", "diverged")
 #: What is no failure.
 GOOD = ("ok", "pruned")
+#: Why Linux kills the largest process.
+OUT_OF_MEMORY = "killed by the system, which had no memory left"
 GIB = 2**30
 _OUT_OF_MEMORY = ("can't allocate memory", "cannot allocate memory", "out of memory")
 _ENDING_SIGNALS = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2}
@@ -85,7 +87,7 @@ class Outcome:
             out_of_memory: Whether the system has killed a process for want of memory meanwhile.
         """
         if status == -signal.SIGKILL and out_of_memory:
-            return cls("out_of_memory", reason="killed by the system, which had no memory left")
+            return cls("out_of_memory", reason=OUT_OF_MEMORY)
         number = -status if status < 0 else status - 128  # as a shell has it
         if number in _ENDING_SIGNALS:
             return cls("interrupted", reason=f"ended by {signal.Signals(number).name}")
