@@ -32,7 +32,7 @@ WRONG = {
     "trainer.barebones=true": "add it with +trainer.barebones=true",
     "experiment=lora_r17": "unknown choice 'lora_r17' for group 'experiment'; did you mean 'lora_r",
     "trainer=tpu": "unknown choice 'tpu' for group 'trainer'; did you mean 'gpu'? There are: cpu,",
-    "hydra/launcher=slurm": "unknown choice 'slurm' for group 'hydra/launcher'",
+    "hydra/launcher=sbatch": "unknown choice 'sbatch' for group 'hydra/launcher'",
     "optimizer.lr=abc": "optimizer.lr=abc: expected number",
     "optimizer.lr=": "optimizer.lr=: expected number",
     "optimizer.lr=null": "optimizer.lr=null: expected number",
