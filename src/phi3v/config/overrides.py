@@ -28,7 +28,6 @@ EXTRAS = {
     "joblib": "joblib",
     "submitit_local": "slurm",
     "submitit_slurm": "slurm",
-    "slurm": "slurm",
 }
 
 
