@@ -10,6 +10,7 @@ overrides and waits. Importing this module imports nothing heavy.
 
 import contextlib
 import logging
+import os
 import pkgutil
 import sys
 import time
@@ -22,11 +23,17 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from phi3v.config.front_door import refuse
-from phi3v.config.launchers import agent_run, is_first_process, process_name
+from phi3v.config.launchers import (
+    agent_run,
+    is_first_process,
+    launched_processes,
+    process_name,
+)
 from phi3v.errors import PrunedError, UserError
 from phi3v.files import no_space
 from phi3v.run.lock import only_program_on
 from phi3v.run.obstacle import obstacle
+from phi3v.run.orphans import end_with_parent
 from phi3v.run.outcome import (
     GOOD,
     OUT_OF_MEMORY,
@@ -61,6 +68,8 @@ def start(cfg: DictConfig, program: str) -> float | None:
     first = is_first_process()
     if not first:
         _say_errors_alone()
+        if os.environ.get("LOCAL_RANK", "0") != "0" and launched_processes() == 1:
+            end_with_parent()
     try:
         with only_program_on(folder) if first else contextlib.nullcontext():
             return _here(cfg, program, folder, goes_on)
