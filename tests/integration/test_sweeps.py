@@ -24,8 +24,9 @@ DDP = (
 )
 JOBS = (3, 1)  # with a second rank each
 # Seeds that make a job ill, so that what happens to it can be told from what happens to others.
+# Each process writes down what it really trains with.
 FAULTS = """
-import os, signal
+import json, os, signal
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -42,6 +43,10 @@ def inject(cfg):
 
     def ill(self, *arguments):
         done.append(1)
+        if len(done) == 1:
+            rates = [group["initial_lr"] for group in self.optimizers().param_groups]
+            told = {"seed": self.seed, "lr": rates, "batch_size": cfg.batch_size}
+            (Path(cfg.paths.run) / f"told_{rank}.json").write_text(json.dumps(told))
         if cfg.seed == 13 and rank == "1" and len(done) == 3:
             raise RuntimeError("rank one is ill")
         if cfg.seed == 14 and rank == "0" and len(done) == 4 and not killed.exists():
@@ -81,6 +86,13 @@ def sweep(home: Path, env: dict[str, str], *words: str) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
+def told_in(folder: Path) -> dict:
+    """What both processes of a job trained with."""
+    first, second = (json.loads((folder / f"told_{rank}.json").read_text()) for rank in "01")
+    assert first == second
+    return first
+
+
 def jobs_in(folder: Path) -> list[dict]:
     return json.loads((folder / "sweep.json").read_text())["jobs"]
 
@@ -113,6 +125,7 @@ def test_a_job_that_is_ill_on_one_rank_and_one_that_is_killed(home, env) -> None
     seeds = [yaml.safe_load((home / "all" / job / "config.yaml").read_text())["seed"]
              for job in "01"]  # fmt: skip
     assert seeds == [13, 14]
+    assert [told_in(home / "all" / job)["seed"] for job in "01"] == [13, 14]
     status, out, _ = sweep(home, env, *words)
     assert status == 1
     assert "going on after step 3" in out
@@ -144,7 +157,11 @@ def test_a_search_over_jobs_of_two_processes(home, env) -> None:
     assert [job["status"] for job in jobs] == ["ok", "ok"]
     for job in jobs:
         config = yaml.safe_load((home / "all" / str(job["job"]) / "config.yaml").read_text())
-        assert config["optimizer"]["lr"] == pytest.approx(float(job["overrides"]["optimizer.lr"]))
+        rate = float(job["overrides"]["optimizer.lr"])
+        assert config["optimizer"]["lr"] == pytest.approx(rate)
+        told = told_in(home / "all" / str(job["job"]))
+        assert told["lr"] == pytest.approx([rate] * len(told["lr"]))
+        assert told["seed"] == config["seed"]
     study = yaml.safe_load((home / "all" / "optimization_results.yaml").read_text())
     assert study["best_value"] == pytest.approx(min(job["objective"] for job in jobs))
 
