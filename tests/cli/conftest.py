@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -54,3 +55,11 @@ def pictures(tmp_path):
     ):
         Image.new("RGB", size, colour).save(folder / name)
     return sorted(folder.iterdir())
+
+
+def export(phi3v: Callable[..., Ended], run: Path, out: Path, *words: str) -> Ended:
+    """Merge a run, which has nothing to complain of."""
+    ended = phi3v("export", run, "--merge", out, *words)
+    assert ended.status == 0, ended.err
+    assert ended.err == ""
+    return ended

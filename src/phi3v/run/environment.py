@@ -26,7 +26,8 @@ def environment(seed: int) -> dict[str, Any]:
         "command": _command(),
         "seed": seed,
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        # torch itself knows more than its package: which CUDA it was built for.
+        "packages": {name: _version(name) for name in PACKAGES} | {"torch": torch.__version__},
         "git": _git(),
         "hardware": _hardware(),
     }
