@@ -135,6 +135,16 @@ def test_the_numbers_stand_in_the_header_and_nowhere_else(base, tmp_path):
     assert all(len(one.unique()) == 16 for one in numbers.values())
 
 
+def test_the_same_adapter_is_the_same_bytes(base, tmp_path):
+    model = moved(LoraAdapter(**PLAIN, init="pissa").attach(copy.deepcopy(base)))
+    for number in range(8):  # the order would be the same by chance in one of 128 cases
+        save_adapter(model, tmp_path / str(number))
+    files = {(tmp_path / str(number) / FILE).read_bytes() for number in range(8)}
+    assert len(files) == 1
+    with safe_open(tmp_path / "0" / FILE, "pt") as opened:
+        assert opened.metadata().keys() == {"format", "made_on"}
+
+
 def test_one_that_does_not_know_its_base_is_taken_with_a_warning(base, tmp_path, caplog):
     folder = saved(base, tmp_path / "run", init="pissa")
     base.name_or_path = str(tmp_path)

@@ -76,6 +76,7 @@ def save_adapter(model: nn.Module, folder: str | Path, writes: bool = True) -> N
         key: without_loss(tensor.detach().contiguous(), dtype) for key, tensor in state.items()
     }
     save_file(tensors, folder / WEIGHTS, metadata=as_metadata(model))
+    _sort_metadata(folder / WEIGHTS)
     config = copy.deepcopy(model.peft_config["default"])
     config.inference_mode = True
     config.save_pretrained(str(folder))
@@ -191,6 +192,17 @@ def as_phi3v(model: nn.Module) -> Phi3VForCausalLM:
     if isinstance(model, Phi3VForCausalLM):
         return model
     raise UserError(f"expected a Phi-3-Vision model, got {type(model).__name__}")
+
+
+def _sort_metadata(file: Path) -> None:
+    """Let the same adapter be the same bytes: safetensors writes metadata in an order by chance."""
+    with file.open("r+b") as opened:
+        size = int.from_bytes(opened.read(8), "little")
+        header = json.loads(opened.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        opened.seek(8)
+        opened.write(text.ljust(size))  # with the spaces that were behind it before
 
 
 def _sort_lists(path: Path) -> None:
