@@ -33,6 +33,8 @@ if cfg.adapter.r in (4, 6) and not (run / 'waits').exists():
     signal.signal(signal.SIGTERM, save)
     (run / 'waits').touch()
     time.sleep(60)
+while cfg.adapter.r == 13 and not (run.parent / '0' / 'waits').exists():
+    time.sleep(0.02)  # before it fails
 """
 
 

@@ -148,6 +148,9 @@ def main(
         enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
         default_root_dir=Path(result).parent,
     )  # fmt: skip
+    if trouble == "cut:all" and trainer.strategy.launcher is not None:
+        # Each process is to tell for itself; Lightning would end the others with the first error.
+        trainer.strategy.launcher.kill = lambda number: None
     folder = Path(result).with_suffix("")
     folder.mkdir(exist_ok=True)
     trainer.fit(module, Steps(rows(folder), loaded.processor, int(micro_batches)))
