@@ -31,10 +31,12 @@ _PACKS = "support_avx512bf16_for_cpu"
 
 
 def import_bitsandbytes() -> None:
-    """Imports bitsandbytes, where it is installed, without what it would fetch.
+    """Imports bitsandbytes, where it is installed, without what it would fetch and compile.
 
     On CPUs that multiply bfloat16 it asks the hub for compiled code if `kernels` is installed, and
-    warns of it if that is not. PEFT imports it as well: call this first.
+    warns of it if that is not. For devices that it has no code for, it lets torch compile its own:
+    that brings torch's compiler into every program, a fifth of its start, also where nothing
+    is quantised. They compute the same without. PEFT imports it as well: call this first.
     """
     if "bitsandbytes" in sys.modules or importlib.util.find_spec("bitsandbytes") is None:
         return
@@ -42,9 +44,12 @@ def import_bitsandbytes() -> None:
     said = logging.getLogger("bitsandbytes.backends.cpu.ops")
     sys.modules["kernels"] = None  # type: ignore[assignment]  # Python's way: it cannot be imported
     said.disabled = True
+    compiles = torch.compile
+    torch.compile = lambda function, **_: function  # type: ignore[assignment]
     try:
         importlib.import_module("bitsandbytes")
     finally:
+        torch.compile = compiles
         said.disabled = False
         del sys.modules["kernels"]
         if kernels is not None:
