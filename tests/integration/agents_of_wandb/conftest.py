@@ -5,24 +5,36 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import yaml
 from wandb_loopback import LoopbackServer
 
-from .conftest import ROOT, SMALL, inherited
+from ..conftest import ROOT, SMALL, inherited
 
 
-def agent_env(server: LoopbackServer, cache: Path, folder: Path) -> dict[str, str]:
-    """The environment of an agent, which keeps all that it writes below a folder."""
-    own = {"PHI3V_CACHE": str(cache), "PHI3V_RUNS": str(folder / "runs")}
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[LoopbackServer]:
+    """A server of this test's own."""
+    with LoopbackServer(tmp_path / "server") as one:
+        yield one
+
+
+@pytest.fixture
+def env(server: LoopbackServer, cache: Path, tmp_path: Path) -> dict[str, str]:
+    """The environment of an agent, which keeps all that it writes with the test."""
+    own = {"PHI3V_CACHE": str(cache), "PHI3V_RUNS": str(tmp_path / "runs")}
     # `python` in the command of an agent is the first one of the path.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**inherited(), **server.client_env(folder / "client"), **own, "PATH": path}
+    return {**inherited(), **server.client_env(tmp_path / "client"), **own, "PATH": path}
 
 
-def agent_home(folder: Path) -> Path:
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
     """A copy of what agents work with: the client leaves files beside the program."""
+    folder = tmp_path / "home"
     folder.mkdir()
     for name in ("train.py", "eval.py"):
         shutil.copy(ROOT / name, folder)

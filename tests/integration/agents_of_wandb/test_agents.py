@@ -7,28 +7,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from wandb_loopback import LoopbackServer
 
-from .agents import agent_env, agent_home, make_sweep, wandb
-from .conftest import ROOT, SMALL, running
+from ..conftest import ROOT, SMALL, running
+from .conftest import make_sweep, wandb
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def server(tmp_path):
-    with LoopbackServer(tmp_path / "server") as one:
-        yield one
-
-
-@pytest.fixture
-def env(server, cache, tmp_path) -> dict[str, str]:
-    return agent_env(server, cache, tmp_path)
-
-
-@pytest.fixture
-def home(tmp_path) -> Path:
-    return agent_home(tmp_path / "home")
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "agent").glob("*.yaml")), ids=lambda one: one.stem)

@@ -1,32 +1,14 @@
 """How jobs of the real `wandb agent` end, and what a server on this machine is told of it."""
 
 import signal
-from pathlib import Path
 
 import pytest
 import yaml
-from wandb_loopback import LoopbackServer
 
-from .agents import agent_env, agent_home, make_sweep, replace_training, wandb
-from .conftest import SMALL, read_until, running, warm
+from ..conftest import SMALL, read_until, running, warm
+from .conftest import make_sweep, replace_training, wandb
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def server(tmp_path):
-    with LoopbackServer(tmp_path / "server") as one:
-        yield one
-
-
-@pytest.fixture
-def env(server, cache, tmp_path) -> dict[str, str]:
-    return agent_env(server, cache, tmp_path)
-
-
-@pytest.fixture
-def home(tmp_path) -> Path:
-    return agent_home(tmp_path / "home")
 
 
 # In the place of a training, which would take its time.
