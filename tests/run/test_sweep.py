@@ -247,6 +247,20 @@ def test_a_search_of_which_nothing_comes_says_so(start: Start) -> None:
 
 
 @pytest.mark.slow
+def test_a_search_of_which_nothing_comes_and_whose_last_job_is_not_the_last_to_end_says_so(
+    start: Start, here: Path, begins_with: Callable[..., None]
+) -> None:
+    begins_with("import time", "time.sleep(4 if run.name == '0' else 0)")
+    words = ("~hydra.sweeper.params.experiment", "adapter.r=13", "hydra.sweeper.n_trials=2")
+    at_once = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweeper.n_jobs=2")
+    done = start("-m", "sweep=optuna", *words, *at_once)
+    assert done.returncode == 1
+    assert done.stderr.endswith("error: no job of this search came to a figure\n")
+    assert "Traceback" not in done.stderr
+    assert [job["status"] for job in jobs_of(only_sweep(here))] == ["failed"] * 2
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("state", "status"), [("diverged", 1), ("pruned", 0)])
 def test_a_search_of_which_nothing_came_gives_its_answer_once_more(
     start: Start, here: Path, begins_with: Callable[..., None], state: str, status: int

@@ -43,6 +43,8 @@ WRONG_INPUT = 2
 DRY_RUN = "--dry-run"
 # Variables that hold the command line of this program: as Hydra gets it, and as it was typed.
 COMMAND, TYPED = "PHI3V_COMMAND", "PHI3V_TYPED"
+# What Optuna's storages say, in memory and in a database.
+_NO_BEST_TRIAL = ("No trials are completed yet", "Record does not exist")
 _FOLDERS = ("sweep_dir", "hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 
 
@@ -100,6 +102,12 @@ def enter(program: Callable[[], Any], script: str, name: str) -> None:
         if arguments.multirun and (disk := _full_disk(error)):
             refuse(disk)
         raise
+    except ValueError as error:
+        # With jobs at once Optuna's sweeper asks for the best one also where there is none.
+        if not arguments.multirun or str(error).strip(".") not in _NO_BEST_TRIAL:
+            raise
+        print("error: no job of this search came to a figure", file=sys.stderr)
+        raise SystemExit(1) from None
 
 
 def read_arguments(words: list[str]) -> argparse.Namespace:
