@@ -1,5 +1,6 @@
 """However a run ends, it says so, keeps what there is, and leaves no process behind."""
 
+import csv
 import json
 import os
 import shutil
@@ -212,4 +213,23 @@ def test_one_step_scores_one_batch_and_without_callbacks_nothing_is_kept(program
     assert len((done.run / "predictions.jsonl").read_text().splitlines()) == 2
     assert done.metrics["rows"]["test"] == 2
     assert not list(done.run.rglob("*.ckpt"))
+    assert "run_training_batch" in done.out + done.err
+
+
+@pytest.mark.slow
+def test_four_batches_are_learned_by_heart(program) -> None:
+    done = program("train.py", *SMALL[:2], *SMALL[3:], "debug=overfit")
+    assert done.status == 0, done.err[-3000:]
+    with (done.run / "metrics.csv").open(newline="") as file:
+        losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
+    assert losses[0] > 1
+    assert losses[-1] < 0.05
+
+
+@pytest.mark.slow
+def test_a_profile_says_where_the_time_went(program) -> None:
+    done = program("train.py", "experiment=lora_r16", "data.rows=400", "debug=profile")
+    assert done.status == 0, done.err[-3000:]
+    assert "step 20/20" in done.out
+    assert "FIT Profiler Report" in done.out + done.err
     assert "run_training_batch" in done.out + done.err
