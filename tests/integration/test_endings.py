@@ -222,6 +222,7 @@ def test_four_batches_are_learned_by_heart(program) -> None:
     assert done.status == 0, done.err[-3000:]
     with (done.run / "metrics.csv").open(newline="") as file:
         losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
+    assert "step 160/160" in done.out  # 40 times four batches
     assert losses[0] > 1
     assert losses[-1] < 0.05
 
