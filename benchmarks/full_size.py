@@ -82,15 +82,14 @@ def main() -> None:
     parser.add_argument("model", type=Path, help="folder of a full-size checkpoint")
     parser.add_argument("settings", nargs="*", help=", ".join(SETTINGS[device]))
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     if unknown := set(given.settings) - set(SETTINGS[device]):
         parser.error(f"no setting {sorted(unknown)[0]}; there are {', '.join(SETTINGS[device])}")
     file = given.out / f"full_size_{device}.json"
-    known = json.loads(file.read_text()) if file.is_file() else {"rows": {}}
-    result: dict[str, Any] = {**known, **about(device)}
+    result: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {"rows": {}}
     for name, row in measure(given.model, given.settings or list(SETTINGS[device]), device):
         print(name, json.dumps(row), flush=True)
-        result["rows"][name] = {"date": str(date.today()), **row}
+        result["rows"][name] = {"date": str(date.today()), **about(device), **row}
         given.out.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(result, indent=2) + "\n")
 
