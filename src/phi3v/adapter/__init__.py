@@ -11,7 +11,10 @@ from torch import nn
 
 from phi3v.model.quantization import import_bitsandbytes
 
-import_bitsandbytes()  # before PEFT does
+import_bitsandbytes()  # before PEFT does; who needs a class of PEFT gets it from here for that
+
+from peft import PeftConfig, PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
 
 from phi3v.adapter.counting import PartCount, trainable_parts
 from phi3v.adapter.folder import add_adapter, load_adapter, save_adapter
@@ -40,10 +43,13 @@ class Adapter(Protocol):
 
 __all__ = [
     "Adapter",
+    "BaseTunerLayer",
     "FullFineTuning",
     "LoraAdapter",
     "NoAdapter",
     "PartCount",
+    "PeftConfig",
+    "PeftModel",
     "add_adapter",
     "load_adapter",
     "load_trained_state",

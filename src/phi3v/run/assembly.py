@@ -10,11 +10,9 @@ from typing import Any, cast
 import lightning
 import torch
 from omegaconf import DictConfig, OmegaConf
-from peft import PeftModel
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
-from phi3v.adapter import Adapter, load_adapter, merge_into
+from phi3v.adapter import Adapter, BaseTunerLayer, PeftModel, load_adapter, merge_into
 from phi3v.adapter.beside import settings_of
 from phi3v.adapter.order import check_base
 from phi3v.adapter.reading import leaves_base_alone as untouched

@@ -10,10 +10,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from peft import PeftConfig
 from torch import Tensor, nn
 
-from phi3v.adapter import load_adapter
+from phi3v.adapter import PeftConfig, load_adapter
 from phi3v.adapter.lora import wrap
 from phi3v.adapter.merging import as_plain_lora, merge, takes_from_base
 from phi3v.adapter.reading import adapter_tensors, read_adapter, read_adapter_config

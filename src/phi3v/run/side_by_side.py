@@ -17,10 +17,9 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from peft import PeftModel
 from torch import nn
 
-from phi3v.adapter import add_adapter, load_adapter
+from phi3v.adapter import PeftModel, add_adapter, load_adapter
 from phi3v.adapter.reading import leaves_base_alone, read_settings
 from phi3v.config import load_config
 from phi3v.config.comparing import first_other

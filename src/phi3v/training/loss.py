@@ -8,10 +8,10 @@ none of them would count.
 from collections.abc import Mapping
 from typing import Any
 
-from peft import PeftModel
 from torch import Tensor, nn
 from torch.nn import functional
 
+from phi3v.adapter import PeftModel
 from phi3v.model import Phi3VForCausalLM
 
 IGNORED = -100  # label of a token that is not supervised
