@@ -157,6 +157,9 @@ def test_the_layer_index_says_how_many_clip_layers_run(layer, depth):
     ("changes", "message"),
     [
         ({"vision_config": {"image_size": 50, "patch_size": 14}}, "multiple of twice"),
+        ({"hidden_size": 100, "num_attention_heads": 3}, "hidden_size 100 must be a multiple"),
+        ({"hidden_size": 90, "num_attention_heads": 6}, "hidden_size 90 must be a multiple"),
+        ({"num_attention_heads": 32, "num_key_value_heads": 5}, "num_key_value_heads 5"),
         ({"img_processor": {"layer_idx": 30}}, "hidden states of the vision tower"),
         ({"img_processor": {"type_feature": "cls_patch"}}, "type_feature"),
         ({"img_processor": {"image_dim_out": 768}}, "image_dim_out"),

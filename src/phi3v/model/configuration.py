@@ -128,6 +128,7 @@ class Phi3VConfig(Phi3Config):
                 f"vision_config: image_size {self.crop_size} must be a multiple of twice the "
                 f"patch_size {self.patch_size}, because patches are merged two by two"
             )
+        self._refuse_heads_that_do_not_fit()
         layer = self.vision_layer_index
         if not -clip.num_hidden_layers - 1 <= layer <= clip.num_hidden_layers:
             raise ValueError(
@@ -154,6 +155,18 @@ class Phi3VConfig(Phi3Config):
             raise ValueError(
                 f"embd_layer.hd_transform_order is {self.hd_transform_order!r}, "
                 "and only 'sub_glb' and 'glb_sub' exist"
+            )
+
+    def _refuse_heads_that_do_not_fit(self) -> None:
+        heads, groups = self.num_attention_heads, self.num_key_value_heads
+        if self.hidden_size % (2 * heads):  # rotation turns the dimensions of a head in pairs
+            raise ValueError(
+                f"hidden_size {self.hidden_size} must be a multiple of twice the "
+                f"num_attention_heads {heads}"
+            )
+        if heads % groups:
+            raise ValueError(
+                f"num_attention_heads {heads} must be a multiple of num_key_value_heads {groups}"
             )
 
     def _option(self, group: str, key: str) -> Any:
