@@ -218,7 +218,8 @@ def test_one_step_scores_one_batch_and_without_callbacks_nothing_is_kept(program
 
 @pytest.mark.slow
 def test_four_batches_are_learned_by_heart(program) -> None:
-    done = program("train.py", *SMALL[:2], *SMALL[3:], "debug=overfit")
+    few = ("batch_size=4", "data.batch_size=4")
+    done = program("train.py", *SMALL[:2], *few, "max_new_tokens=24", "debug=overfit")
     assert done.status == 0, done.err[-3000:]
     with (done.run / "metrics.csv").open(newline="") as file:
         losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
@@ -229,7 +230,8 @@ def test_four_batches_are_learned_by_heart(program) -> None:
 
 @pytest.mark.slow
 def test_a_profile_says_where_the_time_went(program) -> None:
-    done = program("train.py", "experiment=lora_r16", "data.rows=400", "debug=profile")
+    few = ("data.rows=60", "batch_size=2", "data.batch_size=2", "max_new_tokens=24")
+    done = program("train.py", "experiment=lora_r16", *few, "debug=profile")
     assert done.status == 0, done.err[-3000:]
     assert "step 20/20" in done.out
     assert "FIT Profiler Report" in done.out + done.err

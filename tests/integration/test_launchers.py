@@ -112,12 +112,11 @@ def test_what_slurm_interrupts_goes_on_by_itself_when_slurm_starts_it_again(
     assert_same(run, whole)
 
 
-def test_submitit_runs_the_jobs_of_a_sweep(env, tmp_path) -> None:
-    words = (*SMALL, "seed=7,8", "hydra/launcher=submitit_local", "hydra.sweep.dir=sweep")
+def test_submitit_runs_the_job_of_a_sweep(env, tmp_path) -> None:
+    """Several, whose training is a few lines long: tests/run/test_sweep_submitit.py."""
+    words = (*SMALL, "seed=8", "hydra/launcher=submitit_local", "hydra.sweep.dir=sweep")
     done = start(str(ROOT / "train.py"), "-m", *words, cwd=tmp_path, env=env)
     assert done.status == 0, done.err[-3000:]
-    outcomes = [json.loads((tmp_path / "sweep" / job / "outcome.json").read_text()) for job in "01"]
-    assert [outcome["status"] for outcome in outcomes] == ["ok", "ok"]
-    seeds = [yaml.safe_load((tmp_path / "sweep" / job / "config.yaml").read_text())["seed"]
-             for job in "01"]  # fmt: skip
-    assert seeds == [7, 8]
+    job = tmp_path / "sweep" / "0"
+    assert json.loads((job / "outcome.json").read_text())["status"] == "ok"
+    assert yaml.safe_load((job / "config.yaml").read_text())["seed"] == 8

@@ -64,7 +64,7 @@ def test_the_same_command_again_runs_what_is_not_done(
     assert "going on with this sweep: 1 of 4 jobs are done" in again.stdout
     statuses = [job["status"] for job in jobs_of(only_sweep(here))]
     assert statuses == ["ok", "failed", "diverged", "ok"]
-    anew = start(*command, "resume=false")
+    anew = start(*command, "resume=false", "fail_fast=true")
     assert anew.returncode == 1
     assert len(list(here.glob("runs/*/*_sweep"))) == 2
 
