@@ -149,7 +149,7 @@ def demo(program: Any) -> Finished:
 
 SMALL = (
     "experiment=lora_r16",
-    "data.rows=60",
+    "data.rows=40",
     "trainer.max_epochs=1",
     "max_new_tokens=24",
     "batch_size=8",

@@ -50,7 +50,7 @@ def test_an_interrupted_training_says_so_and_keeps_its_state(
     run = tmp_path / out.strip().splitlines()[-1].removeprefix("run: ")
     assert json.loads((run / "outcome.json").read_text())["status"] == "interrupted"
     last = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
-    assert last["global_step"] >= 6
+    assert last["global_step"] >= 4
     assert_nobody_left(process.pid)
 
 
@@ -71,7 +71,7 @@ def test_a_training_shorter_than_an_epoch_is_validated_at_its_end(program) -> No
     # Without a limit the test split is scored as a whole.
     done = program("train.py", *SMALL, "trainer.max_steps=1", "trainer.limit_test_batches=null")
     assert done.status == 0, done.err[-3000:]
-    assert len((done.run / "predictions.jsonl").read_text().splitlines()) == 6
+    assert len((done.run / "predictions.jsonl").read_text().splitlines()) == 4
     outcome = json.loads((done.run / "outcome.json").read_text())
     assert outcome["objective"] == done.metrics["metrics"]["val/full_price/mape"]
 
@@ -110,8 +110,8 @@ def test_a_training_that_diverges_still_leaves_its_figures(program) -> None:
         (["trainer.limit_val_batches=0"], "objective=test/full_price/mape"),
         (["~data.splits.test", "data.splits.val=0.2"], "split=test"),
         (["adapter.r=0"], "adapter r=0"),
-        (["trainer.val_check_interval=1000"], "an epoch has 6 batches"),
-        (["trainer.limit_train_batches=0.001"], "trainer.limit_train_batches=0.001: of the 6 "),
+        (["trainer.val_check_interval=1000"], "an epoch has 4 batches"),
+        (["trainer.limit_train_batches=0.001"], "trainer.limit_train_batches=0.001: of the 4 "),
         (["trainer.limit_val_batches=0.001"], "trainer.limit_val_batches=0.001: of the "),
     ],
 )
@@ -140,7 +140,7 @@ def evaluated(program: Any, run: Path, *words: str) -> Any:
 
 
 def test_only_data_without_the_runs_examples_are_divided_anew(small, program, tmp_path) -> None:
-    grown = evaluated(program, small.run, "data.rows=80")
+    grown = evaluated(program, small.run, "data.rows=60")
     assert grown.metrics["test"] == small.metrics["test"]
     assert "20 newer examples are in no split" in grown.out + grown.err
     shop = tmp_path / "shop.csv"
@@ -157,7 +157,7 @@ def test_only_data_without_the_runs_examples_are_divided_anew(small, program, tm
 
 
 def test_the_same_data_keep_their_splits(small, program) -> None:
-    same = evaluated(program, small.run, "data.rows=60", "data.eval_batch_size=8")
+    same = evaluated(program, small.run, "data.rows=40", "data.eval_batch_size=8")
     assert same.metrics["test"] == small.metrics["test"]
 
 
@@ -182,7 +182,7 @@ def test_shares_that_are_no_batch_are_told_before_the_model_is_loaded(program) -
         "train.py", *SMALL, "model.path=no/such/model", "trainer.limit_train_batches=0.001"
     )
     assert refused.status == 2
-    assert "of the 6 batches of train that is none" in refused.err
+    assert "of the 4 batches of train that is none" in refused.err
     assert "no/such/model" not in refused.err
 
 

@@ -22,8 +22,7 @@ pytestmark = pytest.mark.slow
 
 MOMENTS = 20
 WORDS = (
-    *(word for word in SMALL if word != "data.rows=60"),
-    "data.rows=40",
+    *SMALL,
     "trainer.max_epochs=2",
     "adapter.dropout=0.1",
     "data.num_workers=2",

@@ -83,7 +83,7 @@ def test_the_configuration_is_resolved_and_enough(small) -> None:
     config = yaml.safe_load((small.run / "config.yaml").read_text())
     assert "${" not in (small.run / "config.yaml").read_text()
     assert config["adapter"]["r"] == 16
-    assert config["data"]["rows"] == 60
+    assert config["data"]["rows"] == 40
     environment = json.loads((small.run / "environment.json").read_text())
     assert environment["seed"] == config["seed"]
     assert environment["packages"]["torch"] == torch.__version__
@@ -96,7 +96,7 @@ def test_the_outcome_tells_the_objective(small) -> None:
 
 
 def test_a_bare_base_can_be_scored(program) -> None:
-    scored = program("eval.py", "model=tiny", "data.rows=60", "max_new_tokens=24")
+    scored = program("eval.py", "model=tiny", "data.rows=40", "max_new_tokens=24")
     assert scored.status == 0, scored.err[-3000:]
     assert "Base model" in scored.out
     assert "base" not in scored.metrics["systems"]
