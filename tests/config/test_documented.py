@@ -1,6 +1,7 @@
 """Every command that README.md and docs/ show makes a valid configuration."""
 
 import re
+import runpy
 import shlex
 from pathlib import Path
 
@@ -39,3 +40,12 @@ def test_it_composes(page: str, command: str) -> None:
         ROOT / "conf", "train", overrides, config_name="train", multirun="-m" in words
     )
     assert all("=" in word for word in sweep_words(overrides))
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_what_the_benchmark_of_the_full_size_sets_is_there_to_be_set(device: str) -> None:
+    benchmark = runpy.run_path(str(ROOT / "benchmarks" / "full_size.py"))
+    words = [*benchmark["BASE"], "model.path=big"]
+    words += [word for setting in benchmark["SETTINGS"][device].values() for word in setting]
+    last = {word.partition("=")[0]: word for word in words}  # in one go: a key has but one value
+    check_command_line(ROOT / "conf", "train", [*last.values()], config_name="train")
