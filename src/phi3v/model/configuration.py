@@ -158,7 +158,7 @@ class Phi3VConfig(Phi3Config):
             )
 
     def _refuse_heads_that_do_not_fit(self) -> None:
-        heads, groups = self.num_attention_heads, self.num_key_value_heads
+        heads, groups = self.num_attention_heads, cast(int, self.num_key_value_heads)
         if self.hidden_size % (2 * heads):  # rotation turns the dimensions of a head in pairs
             raise ValueError(
                 f"hidden_size {self.hidden_size} must be a multiple of twice the "
