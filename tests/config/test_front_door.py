@@ -145,7 +145,7 @@ def test_a_sweep_is_checked_in_all_its_values(conf: Path) -> None:
     ]:
         with pytest.raises(UserError, match=re.escape(fault)):
             check_command_line(conf, "train", words, "train", multirun=True)
-    good = ["experiment=lora_r8,lora_r16", "optimizer.lr=interval(0.1,1)", "seed=range(1,4)"]
+    good = ["experiment=lora_r8", "optimizer.lr=interval(0.1,1)", "seed=range(1,3)"]
     good.append("trainer=glob(*pu)")
     check_command_line(conf, "train", good, "train", multirun=True)
 

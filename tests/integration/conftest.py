@@ -166,6 +166,6 @@ def small_words() -> tuple[str, ...]:
 @pytest.fixture(scope="session")
 def small(program: Any) -> Finished:
     """A run of seconds, for what does not depend on having learned anything."""
-    finished: Finished = program("train.py", *SMALL, fresh=True)
+    finished: Finished = program("train.py", *SMALL)
     assert finished.status == 0, finished.err[-3000:]
     return finished

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from wandb_loopback import LoopbackServer
 
-from .conftest import ROOT, inherited, read_until, running
+from .conftest import ROOT, inherited, read_until, warm
 
 
 def test_wandb_gets_metrics_configuration_and_one_growing_table(
@@ -44,7 +44,7 @@ def test_a_run_that_diverged_has_its_reason_at_wandb_and_no_objective(
         done = program(
             "train.py", *small_words, "logger=wandb", "logger.offline=false", "optimizer.lr=1e30",
             "trainer.gradient_clip_val=null", "max_skipped_steps=100",
-            env=server.client_env(tmp_path / "client"), fresh=True,
+            env=server.client_env(tmp_path / "client"),
         )  # fmt: skip
         record = server.record()
     assert done.status == 0, done.err[-3000:]
@@ -61,12 +61,12 @@ def test_a_run_that_goes_on_is_the_same_run_for_wandb(program, small_words, tmp_
     with LoopbackServer(tmp_path / "server") as server:
         env = {**inherited(), **server.client_env(tmp_path / "client")}
         path, *rest = (str(ROOT / words[0]), *words[1:], "logger.offline=false")
-        with running(path, *rest, "hydra.run.dir=begun", cwd=tmp_path, env=env) as process:
+        with warm(path, *rest, "hydra.run.dir=begun", cwd=tmp_path, env=env) as process:
             read_until(process, "validation after")
             process.send_signal(signal.SIGTERM)
             _, err = process.communicate(timeout=60)
         assert process.returncode == 143, err[-3000:]
-        done = program("train.py", f"run={tmp_path / 'begun'}", env=env, fresh=True)
+        done = program("train.py", f"run={tmp_path / 'begun'}", env=env)
         record = server.record()
     assert done.status == 0, done.err[-3000:]
     (run,) = record["runs"]
