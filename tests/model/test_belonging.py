@@ -54,10 +54,9 @@ def test_each_end_that_was_ever_published_is_taken_alone_and_among_others(folder
 
 
 def test_files_that_state_nothing_of_ids_contradict_nothing(tmp_path, scratch_model):
-    for content in ("{}", "[]", "{", "null"):
-        (tmp_path / "config.json").write_text(content)  # there is no generation_config.json
-        model = scratch_model.model
-        check_tokenizer_fits("here", tmp_path, model.config, scratch_model.processor)
+    (tmp_path / "config.json").write_text("{}")  # there is no generation_config.json
+    model = scratch_model.model
+    check_tokenizer_fits("here", tmp_path, model.config, scratch_model.processor)
 
 
 def test_a_tokenizer_larger_than_the_embedding_is_refused(folder):
@@ -96,3 +95,15 @@ def test_the_stale_end_of_the_published_files_is_taken(folder, stale):
     edit(folder / "generation_config.json", eos_token_id=stale)
     loaded = Checkpoint(str(folder)).load()
     assert loaded.model.generation_config.eos_token_id == loaded.processor.end_of_turn_ids
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "3"])
+def test_a_torn_generation_config_is_told(folder, content):
+    (folder / "generation_config.json").write_text(content)
+    assert "generation_config.json: cannot be read: " in refused(folder)
+
+
+@pytest.mark.parametrize("number", [[1], {"a": 1}, "x"])
+def test_an_id_that_is_no_number_is_told(folder, number):
+    edit(folder / "generation_config.json", eos_token_id=[number])
+    assert f"generation_config.json has eos_token_id {number}, which is no token" in refused(folder)

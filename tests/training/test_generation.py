@@ -93,3 +93,12 @@ def test_a_batch_for_training_is_refused(base, processor, batch):
     training = {key: value for key, value in batch.items() if not key.startswith("prompt_")}
     with pytest.raises(ValueError, match="no prompts"):
         generate_answers(base, processor, training, 6)
+
+
+def test_what_the_models_folder_says_of_generating_changes_no_answer(base, processor, batch):
+    before = generate_answers(base, processor, batch, 12)
+    stated = base.generation_config
+    stated.update(repetition_penalty=5.0, no_repeat_ngram_size=1, num_beams=3, max_time=0.0)
+    stated.update(return_dict_in_generate=True, stop_strings=["x"], temperature=0.5)
+    assert generate_answers(base, processor, batch, 12) == before
+    assert base.generation_config is stated

@@ -60,10 +60,11 @@ def check_tokenizer_fits(
         stated = _stated(folder / name)
         for key, allowed in {**wanted, "eos_token_id": ends}.items():
             for number in _numbers(stated.get(key)):
-                if number not in allowed:
+                known = isinstance(number, int)
+                if not known or number not in allowed:
                     raise UserError(
                         f"{path}: {name} has {key} {number}, which is"
-                        f" {words.get(number, 'no token')} in tokenizer.json, where it would be"
+                        f" {words.get(number, 'no token') if known else 'no token'} in tokenizer.json, where it would be"
                         f" {' or '.join(map(str, sorted(allowed)))}: they are of different models"
                     )
 
@@ -72,9 +73,13 @@ def _stated(file: Path) -> dict[str, Any]:
     """What a file states itself; a default of a class says nothing about the tokenizer."""
     try:
         content: Any = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}  # that it is damaged is told by what loads it
-    return content if isinstance(content, dict) else {}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file}: cannot be read: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{file}: cannot be read: it holds no names with values")
+    return content
 
 
 def _numbers(value: Any) -> Iterable[int]:

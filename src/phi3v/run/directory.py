@@ -78,8 +78,7 @@ class RunDirectory:
     def read_environment(self) -> dict[str, Any]:
         """Reads environment.json; {} where there is none."""
         file = self.path / "environment.json"
-        loaded: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.is_file() else {}
-        return loaded
+        return _read(file) if file.is_file() else {}
 
     def wandb_id(self) -> str:
         """The run's id for Weights & Biases: made once, and the same when the run goes on.
@@ -99,12 +98,11 @@ class RunDirectory:
         """Reads metrics.json.
 
         Raises:
-            UserError: when the run has none, because it did not get that far.
+            UserError: When the run has none, because it did not get that far, or it is torn.
         """
         if not self.metrics.is_file():
             raise UserError(f"{self.path}: there is no {self.metrics.name}; the run did not finish")
-        loaded: dict[str, Any] = json.loads(self.metrics.read_text("utf-8"))
-        return loaded
+        return _read(self.metrics)
 
     def write_predictions(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Writes predictions.jsonl."""
@@ -112,11 +110,19 @@ class RunDirectory:
         write_whole(self.predictions, "".join(lines))
 
     def read_predictions(self) -> list[dict[str, Any]]:
-        """Reads predictions.jsonl; [] where there is none."""
+        """Reads predictions.jsonl; [] where there is none.
+
+        Raises:
+            UserError: When it is torn.
+        """
         if not self.predictions.is_file():
             return []
-        lines = self.predictions.read_text("utf-8").splitlines()
-        return [json.loads(line) for line in lines]
+        try:
+            # Not splitlines, which ends lines at more than what JSON has as an escape.
+            lines = self.predictions.read_text("utf-8").split("\n")
+            return [json.loads(line) for line in lines if line]
+        except ValueError as error:
+            raise UserError(f"{self.predictions}: cannot be read: {error}") from None
 
     def read_history(self) -> list[dict[str, float]]:
         """Reads metrics.csv: one dict a row, without the cells that are empty.
@@ -129,6 +135,16 @@ class RunDirectory:
         with self.metrics_by_step.open(newline="", encoding="utf-8") as file:
             rows = [_numbers(row) for row in csv.DictReader(file) if None not in row]
         return [row for row in rows if "step" in row]
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        loaded: Any = json.loads(file.read_text("utf-8"))
+    except ValueError as error:
+        raise UserError(f"{file}: cannot be read: {error}") from None
+    if not isinstance(loaded, dict):
+        raise UserError(f"{file}: cannot be read: it holds no names with values")
+    return loaded
 
 
 def _numbers(row: Mapping[str, str | None]) -> dict[str, float]:

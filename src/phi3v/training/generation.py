@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
+from transformers import GenerationConfig
 
 from phi3v.model import Phi3VForCausalLM, Phi3VProcessor
 from phi3v.training.loss import base_of
@@ -65,17 +66,23 @@ def _greedy(
     together = is_sharded(model)
     # transformers types `generate` for its own classes; ours has it by inheritance.
     generate: Callable[..., Tensor] = getattr(base, "generate")  # noqa: B009
-    out = generate(
-        input_ids=prompt,
-        attention_mask=batch[f"{prefix}attention_mask"],
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        use_cache=not (together and _outgrows_short_rope(base, prompt, max_new_tokens)),
-        synced_gpus=together,
-        eos_token_id=list(processor.end_of_turn_ids),
-        pad_token_id=processor.tokenizer.pad_token_id,
-        **pictures,
-    )
+    # What the model's folder says of how to generate would be taken for whatever is not said here,
+    # and penalties, beams or a limit of time would change answers and figures unseen.
+    stated, base.generation_config = base.generation_config, GenerationConfig()
+    try:
+        out = generate(
+            input_ids=prompt,
+            attention_mask=batch[f"{prefix}attention_mask"],
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            use_cache=not (together and _outgrows_short_rope(base, prompt, max_new_tokens)),
+            synced_gpus=together,
+            eos_token_id=list(processor.end_of_turn_ids),
+            pad_token_id=processor.tokenizer.pad_token_id,
+            **pictures,
+        )
+    finally:
+        base.generation_config = stated
     return out[:, prompt.shape[1] :]
 
 
