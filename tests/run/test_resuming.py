@@ -18,13 +18,15 @@ TORN = b"PK\x03\x04 and no more"
 ANEW = OmegaConf.create({"resume": True, "run": None})
 
 
-@pytest.mark.parametrize("when", ["on_train_start", "on_fit_end"])
-def test_what_a_run_went_on_with_is_in_its_configuration(tmp_path, when) -> None:
+@pytest.mark.parametrize(
+    ("when", "of"), [("on_train_batch_start", (None, None, 0)), ("on_fit_end", (None,))]
+)
+def test_what_a_run_went_on_with_is_in_its_configuration(tmp_path, when, of) -> None:
     save_config(OmegaConf.create({"max_new_tokens": 8}), tmp_path)
     record = RecordSettings(OmegaConf.create({"max_new_tokens": 96}), RunDirectory(tmp_path))
     told = getattr(record, when)
     for first, longest in ((False, 8), (True, 96)):
-        told(SimpleNamespace(is_global_zero=first), None)
+        told(SimpleNamespace(is_global_zero=first), *of)
         assert yaml.safe_load((tmp_path / "config.yaml").read_text()) == {"max_new_tokens": longest}
 
 

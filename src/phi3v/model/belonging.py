@@ -60,11 +60,11 @@ def check_tokenizer_fits(
         stated = _stated(folder / name)
         for key, allowed in {**wanted, "eos_token_id": ends}.items():
             for number in _numbers(stated.get(key)):
-                known = isinstance(number, int)
-                if not known or number not in allowed:
+                word = words.get(number) if isinstance(number, int) else None
+                if word is None or number not in allowed:
                     raise UserError(
                         f"{path}: {name} has {key} {number}, which is"
-                        f" {words.get(number, 'no token') if known else 'no token'} in tokenizer.json, where it would be"
+                        f" {word or 'no token'} in tokenizer.json, where it would be"
                         f" {' or '.join(map(str, sorted(allowed)))}: they are of different models"
                     )
 

@@ -33,7 +33,7 @@ from phi3v.errors import PrunedError, UserError
 from phi3v.files import no_space
 from phi3v.run.lock import only_program_on
 from phi3v.run.obstacle import obstacle
-from phi3v.run.orphans import end_with_parent
+from phi3v.run.orphans import end_with_parent, known_to_others
 from phi3v.run.outcome import (
     GOOD,
     OUT_OF_MEMORY,
@@ -66,7 +66,9 @@ def start(cfg: DictConfig, program: str) -> float | None:
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         return run_job(cfg, folder, program)
     first = is_first_process()
-    if not first:
+    if first:
+        known_to_others()
+    else:
         _say_errors_alone()
         if os.environ.get("LOCAL_RANK", "0") != "0" and launched_processes() == 1:
             end_with_parent()

@@ -44,15 +44,25 @@ class RecordSettings(Callback):
     def __init__(self, cfg: DictConfig, run: RunDirectory) -> None:
         self.cfg = cfg
         self.run = run
+        self._written = False
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write them before the first step, for the next one to go on."""
-        if trainer.is_global_zero:
-            save_config(self.cfg, self.run.path)
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Write them before the first step, for the next one to go on.
+
+        Not when the training starts: callbacks are asked before the module, which may refuse.
+        """
+        self._write(trainer)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write them where no step was left, and what is to come are the test figures."""
-        self.on_train_start(trainer, pl_module)
+        self._write(trainer)
+
+    def _write(self, trainer: Trainer) -> None:
+        if trainer.is_global_zero and not self._written:
+            save_config(self.cfg, self.run.path)
+            self._written = True
 
 
 def goes_on(cfg: DictConfig) -> bool:

@@ -68,7 +68,7 @@ def _greedy(
     generate: Callable[..., Tensor] = getattr(base, "generate")  # noqa: B009
     # What the model's folder says of how to generate would be taken for whatever is not said here,
     # and penalties, beams or a limit of time would change answers and figures unseen.
-    stated, base.generation_config = base.generation_config, GenerationConfig()
+    stated, base.generation_config = base.generation_config, GenerationConfig()  # type: ignore[no-untyped-call]
     try:
         out = generate(
             input_ids=prompt,

@@ -6,6 +6,7 @@
 Both hold the trained weights, optimizer, schedule and loop (see FineTuning), not the base.
 """
 
+import logging
 import math
 import shutil
 import time
@@ -21,6 +22,7 @@ from phi3v.task import direction
 from phi3v.training.non_finite import NonFiniteStep
 
 PREVIOUS = "previous.ckpt"
+log = logging.getLogger(__name__)
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -68,6 +70,25 @@ class BestCheckpoint(ModelCheckpoint):
         """Take up what an earlier training knew, also where its folder has been moved."""
         super().load_state_dict(_moved(state_dict, str(self.dirpath)))
         self.best_values = state_dict.get("best_values", {})
+        self._forget_what_is_gone()
+
+    def _forget_what_is_gone(self) -> None:
+        """Keep no score of a file that is not there: its weights could not be used at the end."""
+        gone = [path for path in self.best_k_models if not Path(path).is_file()]
+        if self.best_model_path in gone:
+            log.warning(
+                "%s is gone or broken: the best is looked for anew from here", self.best_model_path
+            )
+            gone = list(self.best_k_models)
+            self.best_model_path, self.best_model_score, self.best_values = "", None, {}
+        for path in gone:
+            del self.best_k_models[path]
+        worst = max if self.mode == "min" else min
+        self.kth_best_model_path = (
+            worst(self.best_k_models, key=lambda path: float(self.best_k_models[path]))
+            if len(self.best_k_models) == self.save_top_k
+            else ""
+        )
 
 
 class LastCheckpoint(ModelCheckpoint):
