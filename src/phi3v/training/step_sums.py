@@ -14,7 +14,7 @@ from lightning.pytorch.strategies import Strategy
 from torch import Tensor, nn
 
 from phi3v.training.flops import cost_of
-from phi3v.training.loss import base_of
+from phi3v.training.loss import IGNORED, base_of
 
 TERA = 1e12
 
@@ -26,11 +26,11 @@ class StepTotal:
     Attributes:
         loss: Summed over the supervised tokens.
         supervised: Tokens whose prediction counts.
-        examples: Rows.
-        tokens: Without padding.
-        places: With padding.
-        tflop: Operations of the model, see `phi3v.training.flops`, in units of 1e12. Tokens of
-            pictures that the model remembers are counted as given.
+        examples: Rows, without those that only fill up a rank: nothing is supervised in them.
+        tokens: Of these rows, without padding.
+        places: Of all rows, with padding.
+        tflop: Operations of the model for all rows, see `phi3v.training.flops`, in units of 1e12.
+            Tokens of pictures that the model remembers are counted as given.
     """
 
     loss: float = 0.0
@@ -70,8 +70,10 @@ class StepSums(nn.Module):
         """
         mask = batch["attention_mask"]
         lengths = mask.sum(1).tolist()
+        learns = (batch["labels"] != IGNORED).any(1).tolist()
+        learned = [length for length, some in zip(lengths, learns, strict=True) if some]
         work = self.cost.of(lengths, supervised, *self._looked_at(batch.get("image_sizes")))
-        total = StepTotal(0, supervised, len(lengths), sum(lengths), mask.numel(), work / TERA)
+        total = StepTotal(0, supervised, len(learned), sum(learned), mask.numel(), work / TERA)
         self.sums += self.sums.new_tensor(astuple(total))
         self.sums[0] += loss.detach().to(self.sums.device)  # which stays on an offloaded CPU
 
