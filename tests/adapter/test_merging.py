@@ -97,6 +97,26 @@ def record(run, *merged):
     (run / "config.yaml").write_text(f"model: {{path: base, merge: [{words}]}}\n")
 
 
+def test_a_plain_adapter_on_another_base_than_it_learned_on_is_told(base, saved, caplog):
+    first, _ = saved(base, "first", **PLAIN)
+    second, _ = saved(base, "second", **PLAIN)
+    record(first)
+    record(second, first)
+    merged = merge_into(merge_into(copy.deepcopy(base), first), second, before=[first])
+    assert caplog.records == []
+    merge_into(copy.deepcopy(base), second)
+    assert (
+        f"trained on a base with [{first}] merged in, and is put onto one with not" in caplog.text
+    )
+    caplog.clear()
+    merge_into(merged, first, before=[first, second])
+    assert f"with nothing merged in, and is put onto one with [{first},{second}]" in caplog.text
+    caplog.clear()
+    (second / "config.yaml").write_text("model: [\n - {")
+    merge_into(base, second)
+    assert "config.yaml cannot be read" in caplog.text
+
+
 @pytest.mark.parametrize("settings", SUBTRACTS)
 def test_a_start_out_of_the_bare_base_is_not_taken_out_of_a_merged_one(base, saved, settings):
     first, _ = saved(base, "first", **PLAIN)

@@ -39,7 +39,8 @@ class _Record:
 def check_base(path: str | Path, before: Sequence[str | Path], key: str = KEY) -> None:
     """Hold what has been merged to what was merged where the adapter was trained.
 
-    An adapter that knows the weights that it was made on is left to `check_weights`.
+    An adapter that knows the weights that it was made on is left to `check_weights`. One that only
+    adds to weights may be put onto any; where its run says that it learned on others, that is told.
 
     Args:
         path: A PEFT folder, or a run that trained an adapter.
@@ -52,10 +53,29 @@ def check_base(path: str | Path, before: Sequence[str | Path], key: str = KEY) -
     """
     folder = adapter_folder(path, key)
     config = read_settings(folder)
-    if not changes_start(config) or read_sample(folder):
+    if not changes_start(config):
+        _warn_of_another_base(folder, before)
+        return
+    if read_sample(folder):
         return
     if not _same_places(before, _recorded(folder)):
         _refuse(folder, config, key, before)
+
+
+def _warn_of_another_base(folder: Path, before: Sequence[str | Path]) -> None:
+    try:
+        record = _recorded(folder)
+    except UserError as error:  # which nothing but this would have needed
+        log.warning("%s; on which base it was trained is not known", error)
+        return
+    if record is None or _same_places(before, record):
+        return
+    there = f"[{','.join(record.merge)}]" if record.merge else "nothing"
+    here = f"[{','.join(map(str, before))}]" if before else "nothing"
+    log.warning(
+        "%s: it was trained on a base with %s merged in, and is put onto one with %s merged in:"
+        " that is another model than the one that was scored there", folder, there, here,
+    )  # fmt: skip
 
 
 def check_weights(
