@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from phi3v.adapter import LoraAdapter, trained_state
 from phi3v.data import Example
 from phi3v.data.collation import Collator
+from phi3v.errors import UserError
 from phi3v.metric import FieldMetrics
 from phi3v.model import Checkpoint
 from phi3v.optim import AdamW, Cosine
@@ -153,7 +154,12 @@ def main(
         trainer.strategy.launcher.kill = lambda number: None
     folder = Path(result).with_suffix("")
     folder.mkdir(exist_ok=True)
-    trainer.fit(module, Steps(rows(folder), loaded.processor, int(micro_batches)))
+    try:
+        trainer.fit(module, Steps(rows(folder), loaded.processor, int(micro_batches)))
+    except UserError:
+        if trainer.is_global_zero:  # with whose end all others end, also with something to say
+            time.sleep(5)
+        raise
     kept = [(p.to_local() if divided else p).numel() for p in module.model.parameters()]
     weights = trained_state(module.model)
     answers = {one.id: one.text for one in module.predictions}
