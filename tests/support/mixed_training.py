@@ -10,6 +10,7 @@ trained weights, and what the model wrote in validation.
 import json
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import torch
@@ -157,9 +158,11 @@ def main(
     try:
         trainer.fit(module, Steps(rows(folder), loaded.processor, int(micro_batches)))
     except UserError:
+        traceback.print_exc()
+        sys.stderr.flush()
         if trainer.is_global_zero:  # with whose end all others end, also with something to say
-            time.sleep(5)
-        raise
+            time.sleep(3)
+        sys.exit(1)
     kept = [(p.to_local() if divided else p).numel() for p in module.model.parameters()]
     weights = trained_state(module.model)
     answers = {one.id: one.text for one in module.predictions}
