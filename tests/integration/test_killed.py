@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from left_behind import rows_of
 from warm_start import warm_start
 
 from .conftest import ROOT, SMALL, inherited, read_until, warm
@@ -35,9 +36,15 @@ def is_done(run: Path) -> bool:
     return outcome.is_file() and json.loads(outcome.read_text())["status"] == "ok"
 
 
+def losses(run: Path) -> list[tuple[str, str]]:
+    """By step, as metrics.csv has them."""
+    return [(row["step"], row["train/loss"]) for row in rows_of(run) if row["train/loss"]]
+
+
 def assert_same(run: Path, whole: Path) -> None:
     for file in (WEIGHTS, "metrics.json"):
         assert (run / file).read_bytes() == (whole / file).read_bytes()
+    assert losses(run) == losses(whole)
 
 
 def test_killed_at_any_moment_it_ends_with_the_same_bytes(program, cache, tmp_path) -> None:

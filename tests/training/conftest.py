@@ -167,7 +167,7 @@ def run(base, make_module, make_data, make_trainer, tmp_path):
 
     def train(
         name, batch_size=6, accumulate=1, dropout=0.0, workers=0, stop=None, resume=None,
-        keep=None, ends=Killed, **settings,
+        keep=None, ends=Killed, others=(), **settings,
     ):  # fmt: skip
         torch.manual_seed(1)
         adapter = LoraAdapter(r=4, alpha=8, dropout=dropout, scope=["decoder", "projector"])
@@ -175,7 +175,8 @@ def run(base, make_module, make_data, make_trainer, tmp_path):
         data = make_data(count=26, batch_size=batch_size)
         data.num_workers = workers
         trainer = make_trainer(
-            3, [one for one in (stop, Interruption(), keep) if one], [StepMetrics(tmp_path / name)],
+            3, [one for one in (stop, Interruption(), keep, *others) if one],
+            [StepMetrics(tmp_path / name)],
             accumulate_grad_batches=accumulate, gradient_clip_val=1.0, **settings,
         )  # fmt: skip
         with pytest.raises(ends) if stop and ends else nullcontext() as caught:

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from phi3v.errors import UserError
-from phi3v.training import StepMetrics
+from phi3v.training import LastCheckpoint, LoggedStep, StepMetrics
+
+from .conftest import Killed
 
 
 def read(folder):
@@ -83,3 +85,38 @@ def test_other_ranks_write_nothing(tmp_path, monkeypatch, rank):
     monkeypatch.setattr(rank_zero_only, "rank", rank)
     StepMetrics(tmp_path).log_metrics({"a": 1.0}, step=0)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("torn", ["", "2,0,0.1"])
+def test_no_row_is_lost_to_a_kill_between_a_checkpoint_and_its_log(
+    run, tmp_path, monkeypatch, torn
+):
+    whole, _ = run("whole")
+    log = StepMetrics.log_metrics
+
+    def killed(self, metrics, step):
+        if "train/loss" in metrics and step == 1:
+            with self.path.open("a") as file:
+                file.write(torn)
+            raise Killed
+        log(self, metrics, step)
+
+    keep = LastCheckpoint(tmp_path, steps=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(StepMetrics, "log_metrics", killed)
+        run("killed", keep=keep, stop=LoggedStep(), ends=Killed)
+    last = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert last["global_step"] == 2
+    StepMetrics(tmp_path / "killed").rewind(2)
+    run("killed", resume=tmp_path / "last.ckpt", keep=keep, others=[LoggedStep()])
+    columns, rows = read(tmp_path / "killed")
+    assert [row["step"] for row in rows if row["train/loss"]] == [step for step, *_ in whole]
+    assert (columns, rows) == read(tmp_path / "whole")
+
+
+def test_a_row_that_was_logged_is_not_logged_again(run, tmp_path):
+    keep = {"keep": LastCheckpoint(tmp_path), "others": [LoggedStep()]}
+    run("run", **keep)
+    before = read(tmp_path / "run")
+    run("run", resume=tmp_path / "last.ckpt", **keep)
+    assert read(tmp_path / "run") == before

@@ -38,7 +38,7 @@ from phi3v.run.plan import plan
 from phi3v.run.resuming import Begun, RecordSettings
 from phi3v.run.scoring import field_values
 from phi3v.task import Task
-from phi3v.training import FineTuning, Interruption, RankGuard, ShardedStrategy
+from phi3v.training import FineTuning, Interruption, LoggedStep, RankGuard, ShardedStrategy
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ def set_up(cfg: DictConfig, run: RunDirectory, begun: Begun) -> Setup:
     interruption = Interruption()
     callbacks = [instantiate(node) for node in (cfg.callbacks or {}).values()]
     same = {**settings_of(cfg), "the checkpoint's step": begun.step}
-    callbacks += [RankGuard(same), interruption]
+    callbacks += [RankGuard(same), interruption, LoggedStep()]
     if begun.checkpoint:
         callbacks.append(RecordSettings(cfg, run))
     trainer = make_trainer(cfg, callbacks)

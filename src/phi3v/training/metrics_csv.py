@@ -10,7 +10,7 @@ before it stay empty there. An existing file is continued, so a resumed run has 
 import csv
 import math
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,11 @@ class StepMetrics(Logger):
         if self.path.is_file():
             self._rewrite(self._existing_columns(), last_step=step)
 
+    def lacks(self, metrics: Iterable[str], step: int) -> bool:
+        """Whether no row of this step, counted from 1, has all of these metrics."""
+        rows = [row for row in self._rows() if row["step"] == str(step)]
+        return not any(all(row.get(name) for name in metrics) for row in rows)
+
     def _columns_with(self, row: Mapping[str, str]) -> list[str]:
         """The file's columns after making room for the row's new ones."""
         columns = self._columns if self._columns is not None else self._existing_columns()
@@ -93,22 +98,22 @@ class StepMetrics(Logger):
 
     def _rewrite(self, columns: list[str], last_step: int | None = None) -> None:
         """Write the file anew with these columns; it is whole at every moment."""
-        rows: list[dict[str, str]] = []
-        if self.path.is_file():
-            with self.path.open(newline="", encoding="utf-8") as file:
-                rows = list(csv.DictReader(file))
+        rows = self._rows()
         if last_step is not None:
-            # The last row may be torn.
-            rows = [
-                row
-                for row in rows
-                if (row["step"] or "").isdigit() and int(row["step"]) <= last_step
-            ]
+            rows = [row for row in rows if row["step"].isdigit() and int(row["step"]) <= last_step]
         text = StringIO(newline="")
         writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
         write_whole(self.path, text.getvalue())
+
+    def _rows(self) -> list[dict[str, str]]:
+        """Those that are whole: a program that is killed may have torn the last one."""
+        if not self.path.is_file():
+            return []
+        with self.path.open(newline="", encoding="utf-8") as file:
+            lines = file.readlines()
+        return list(csv.DictReader(line for line in lines if line.endswith("\n")))
 
 
 def read_column(file: Path, name: str) -> list[tuple[int, float]]:

@@ -4,6 +4,7 @@ from phi3v.training.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from phi3v.training.callbacks.gradients import GradientCheck
 from phi3v.training.callbacks.hopeless import StopHopeless
 from phi3v.training.callbacks.interruption import Interruption
+from phi3v.training.callbacks.logged_step import LoggedStep
 from phi3v.training.callbacks.parts_table import TrainablePartsTable
 from phi3v.training.callbacks.rank_guard import RankGuard
 from phi3v.training.callbacks.samples import SampleTable
@@ -16,6 +17,7 @@ __all__ = [
     "GradientCheck",
     "Interruption",
     "LastCheckpoint",
+    "LoggedStep",
     "RankGuard",
     "SampleTable",
     "StallReport",
