@@ -40,6 +40,27 @@ def test_prompts_of_similar_length_are_asked_together_and_answers_stand_by_examp
     assert asked == [[1, 3], [2, 4], [0]]
 
 
+def test_what_is_done_is_noted_batch_by_batch(asked, monkeypatch):
+    monkeypatch.setattr(answering, "shuffled_pictures", lambda examples, seed: examples)
+    notes = []
+    examples = [SimpleNamespace(id=name) for name in LENGTHS]
+    data = SimpleNamespace(
+        max_length=64,
+        processor=None,
+        eval_batch_size=3,
+        lengths={name: SimpleNamespace(total=total) for name, total in LENGTHS.items()},
+        examples={"train": examples, "test": examples[:1]},
+    )
+    found = answering.answer(
+        torch.nn.Linear(1, 1), None, data,
+        split="train", max_new_tokens=8, base=None, device=torch.device("cpu"), note=notes.append,
+    )  # fmt: skip
+    assert found.own == list("abcde")
+    sets = ("fine-tuned", "blank pictures", "shuffled pictures")
+    places = ("in batch 1 of 2", "in batch 2 of 2", "after the last batch of this process")
+    assert notes == [f"{place}, {what}" for what in sets for place in places]
+
+
 @pytest.mark.parametrize(("limit", "taken"), [(1.0, 5), (0.5, 2), (0.0, 1), (1, 2), (2, 4), (9, 5)])
 def test_a_limit_is_a_number_of_batches_or_a_share(limit, taken):
     assert answering.limited(list(range(5)), limit, 2) == list(range(taken))

@@ -1,8 +1,10 @@
 """What a training begins with, and what it needs when it goes on."""
 
+import time
 from types import SimpleNamespace
 
 import pytest
+import torch
 from full_disk import small_files
 from made_run import ROOT, TINY
 from omegaconf import OmegaConf
@@ -12,10 +14,12 @@ from phi3v.config.composing import check_command_line
 from phi3v.errors import UserError
 from phi3v.model import Checkpoint
 from phi3v.run import setup as subject
+from phi3v.run import training
 from phi3v.run.assembly import adapter_of
 from phi3v.run.directory import RunDirectory
 from phi3v.run.resuming import Begun
 from phi3v.run.training import keep_model
+from phi3v.training import StallReport
 
 
 def test_a_resumed_training_does_without_the_folder_that_it_began_with(tmp_path):
@@ -44,6 +48,32 @@ def test_a_disk_that_is_full_when_the_training_is_over_is_one_line(tmp_path, ada
     assert str(caught.value).startswith(f"{tmp_path / place}: it cannot be written, ")
     assert "(File too large): make space; a training goes on with resume=true" in str(caught.value)
     assert keep_model(adapter, model, pieces, run, writes=True) == tmp_path / place
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_a_test_that_stands_still_says_where(monkeypatch, caplog, watched):
+    def answer(*_, note, **__):
+        note("in batch 2 of 3, blank pictures")
+        time.sleep(1)
+
+    monkeypatch.setattr(training, "answer", answer)
+    monkeypatch.setattr(training, "keep_model", lambda *_, **__: None)
+    strategy = SimpleNamespace(root_device=torch.device("cpu"), launcher=None)
+    trainer = SimpleNamespace(
+        strategy=strategy, is_global_zero=True, global_rank=3, limit_test_batches=1.0
+    )
+    setup = subject.Setup(
+        trainer=trainer,
+        callbacks=[StallReport(seconds=0.3)] if watched else [],
+        interruption=None,
+        adapter=None,
+        pieces=SimpleNamespace(task=None, data=None),
+        module=SimpleNamespace(model=torch.nn.Linear(1, 1)),
+    )
+    training._test(SimpleNamespace(max_new_tokens=8), setup, None)
+    told = "rank 3: nothing done for 0 s, in batch 2 of 3, blank pictures (answer, "
+    assert (told in caplog.text) == watched
+    assert ("nothing done" in caplog.text) == watched
 
 
 @pytest.mark.parametrize(

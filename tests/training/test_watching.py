@@ -129,12 +129,32 @@ def test_a_training_that_stands_still_says_where(
     assert any(re.fullmatch(pattern, line) for line in lines)
 
 
+def test_a_validation_without_a_training_is_watched_too(
+    make_module, make_data, make_trainer, caplog, monkeypatch
+):
+    report, module = StallReport(seconds=0.3), make_module()
+    step = module.validation_step
+
+    def slow(batch, batch_idx):
+        time.sleep(1)
+        step(batch, batch_idx)
+
+    monkeypatch.setattr(module, "validation_step", slow)
+    make_trainer(1, [report]).validate(module, make_data(), verbose=False)
+    doing = re.escape("in batch 1 of a validation (slow, ")
+    assert re.search(rf"rank 0: nothing done for \d+ s, {doing}", caplog.text)
+    thread = report.watch._thread
+    thread.join(5)
+    assert not thread.is_alive()
+
+
 def test_a_training_that_goes_on_says_nothing(make_module, make_data, make_trainer, caplog):
     watch = StallReport(seconds=5)
     make_trainer(1, [watch]).fit(make_module(), make_data())
     assert "nothing done" not in caplog.text
-    watch._thread.join(5)
-    assert not watch._thread.is_alive()
+    thread = watch.watch._thread
+    thread.join(5)
+    assert not thread.is_alive()
 
 
 def test_a_watch_of_no_time_is_none(make_module, make_data, make_trainer, caplog):

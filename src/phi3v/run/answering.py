@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 # Enters the base that was there before training, and leaves it again.
 Base = Callable[[], AbstractContextManager[nn.Module]]
+# Told what is done next.
+Note = Callable[[str], None]
 Refuse = Callable[[int, UserError], None]
 
 
@@ -67,6 +69,7 @@ def answer(
     subject: str = "Fine-tuned",
     limit: int | float = 1.0,
     others: Mapping[str, Callable[[], nn.Module]] | None = None,
+    note: Note = lambda doing: None,
 ) -> Answers:
     """Lets a model answer a split, and the same examples with no picture or a stranger's.
 
@@ -84,6 +87,7 @@ def answer(
             limit_test_batches does.
         others: By the name that it has in tables, what gives another model that answers the same
             examples; each is asked for when its turn comes.
+        note: Told what is done next, batch by batch.
 
     Raises:
         UserError: When the split is missing or empty, or there is no training split for the
@@ -104,7 +108,11 @@ def answer(
 
     def texts(of: nn.Module, what: str, shown: Sequence[Example], picture: Picture) -> list[str]:
         log.info("%s: %d examples, %s", split, len(shown), what)
-        return answer_all(of, task, data, shown, max_new_tokens, device, picture)
+
+        def noted(doing: str) -> None:
+            note(f"{doing}, {what}")
+
+        return answer_all(of, task, data, shown, max_new_tokens, device, picture, noted)
 
     own = texts(model, subject.lower(), examples, open_picture)
     controls = {"blank": texts(model, "blank pictures", examples, blank_picture)}
@@ -135,6 +143,7 @@ def answer_all(
     max_new_tokens: int,
     device: torch.device,
     picture: Picture = open_picture,
+    note: Note = lambda doing: None,
 ) -> list[str]:
     """The model's answers in the order of the examples; batches hold prompts of similar length."""
     # With another example's picture a prompt may be longer than any of the data's own.
@@ -146,9 +155,11 @@ def answer_all(
     found: dict[int, str] = {}
     # Processes that share the weights have to go through the layers together, to the last batch.
     for number, counts in shares(len(batches), *group(), lockstep=is_sharded(model)):
+        note(f"in batch {number + 1} of {len(batches)}")
         texts = answer_batch(model, collate, examples, batches[number], max_new_tokens, device)
         if counts:
             found |= texts
+    note("after the last batch of this process")
     everywhere = gathered(found)
     return [everywhere[place] for place in range(len(examples))]
 

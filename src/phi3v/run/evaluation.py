@@ -43,7 +43,7 @@ from phi3v.run.recorded import check_finished
 from phi3v.run.scoring import score
 from phi3v.run.side_by_side import Beside, Other, check_examples, compared_runs
 from phi3v.task import Task
-from phi3v.training import ShardedStrategy
+from phi3v.training import ShardedStrategy, Watch
 from phi3v.training.sharding import is_sharded
 
 log = logging.getLogger(__name__)
@@ -53,6 +53,8 @@ SAME_DATA = {
     *("data.batch_size", "data.eval_batch_size", "data.num_workers", "data.picture_cache_gib"),
     *("data.eval_limit", "data.max_length", "data.image_root"),
 }
+# Seconds without a batch that was done: a training says as much by callbacks.stall.seconds.
+STALLED = 45.0
 
 
 def evaluate(cfg: DictConfig) -> float | None:
@@ -147,7 +149,8 @@ def _answers(
     """Lets the run's model, the base and the other runs answer, on all processes together."""
     model = restore(run, pieces.loaded) if run else pieces.loaded.model
     begin(trainer)
-    with ending_together(trainer):
+    watch = Watch(STALLED)
+    with ending_together(trainer), watch.over("placing the model", trainer.global_rank):
         place(model.eval(), pieces.loaded.weights, trainer)
         gib = cfg.model.get("vision_cache_gib", 0)
         if not is_sharded(model):  # all processes of a divided model have to look at the same time
@@ -159,6 +162,7 @@ def _answers(
             device=trainer.strategy.root_device, subject=subject,
             limit=trainer.limit_test_batches,
             others=Beside(others, model, pieces, gib).models(),
+            note=watch.note,
         )  # fmt: skip
         leave()
     return answers

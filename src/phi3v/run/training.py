@@ -32,7 +32,7 @@ from phi3v.run.ranks import ending_others, ending_together, leave
 from phi3v.run.resuming import Begun, goes_on, take_up
 from phi3v.run.scoring import score
 from phi3v.run.setup import Setup, set_up
-from phi3v.training import BestCheckpoint, StopHopeless, read_weights
+from phi3v.training import BestCheckpoint, StallReport, StopHopeless, Watch, read_weights
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,8 @@ def _test(cfg: DictConfig, setup: Setup, run: RunDirectory) -> tuple[Path, Answe
     All processes score what they have trained together; what comes out is told by the first.
     """
     trainer, pieces, model = setup.trainer, setup.pieces, setup.module.model
-    with ending_together(trainer):
+    watch = watch_of(setup.callbacks)
+    with ending_together(trainer), watch.over("keeping the weights", trainer.global_rank):
         use_best(model, setup.callbacks)
         if not setup.divided:
             model.to(trainer.strategy.root_device)
@@ -100,6 +101,7 @@ def _test(cfg: DictConfig, setup: Setup, run: RunDirectory) -> tuple[Path, Answe
             split="test", max_new_tokens=cfg.max_new_tokens,
             base=base_of(model, lambda: base_again(pieces, trainer)),
             device=trainer.strategy.root_device, limit=trainer.limit_test_batches,
+            note=watch.note,
         )  # fmt: skip
         leave()
     return kept, answers
@@ -154,6 +156,12 @@ def use_best(model: nn.Module, callbacks: list[Any]) -> None:
     for best in callbacks:
         if isinstance(best, BestCheckpoint) and best.best_model_path:
             load_trained_state(model, read_weights(best.best_model_path))
+
+
+def watch_of(callbacks: list[Any]) -> Watch:
+    """The one that the training had; one that says nothing where it had none."""
+    watches = [one.watch for one in callbacks if isinstance(one, StallReport)]
+    return watches[0] if watches else Watch(0)
 
 
 def best_values(callbacks: list[Any]) -> dict[str, float]:

@@ -20,6 +20,7 @@ from phi3v.training.loss import supervised_loss
 from phi3v.training.metrics_csv import StepMetrics
 from phi3v.training.module import FineTuning, Prediction, read_weights
 from phi3v.training.sharded_strategy import ShardedStrategy
+from phi3v.training.standstill import Watch
 
 __all__ = [
     "AtomicCheckpointIO",
@@ -39,6 +40,7 @@ __all__ = [
     "StopHopeless",
     "Throughput",
     "TrainablePartsTable",
+    "Watch",
     "generate_answers",
     "read_weights",
     "supervised_loss",

@@ -4,7 +4,7 @@ Lightning logs a step behind its callbacks, so that a checkpoint of that step is
 row is. Whoever goes on from it does not take the step again, and nobody would log it.
 """
 
-from typing import Any
+from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -20,7 +20,7 @@ class LoggedStep(Callback):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Put it in; of a validation nothing, for that is logged before it is saved."""
-        every = trainer.log_every_n_steps
+        every = cast(Any, trainer).log_every_n_steps  # of which Lightning's types know nothing
         if every and trainer.global_step % every == 0:
             checkpoint[KEY] = {
                 name: float(value)
