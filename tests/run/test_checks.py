@@ -13,7 +13,7 @@ from phi3v.adapter import FullFineTuning, LoraAdapter, NoAdapter
 from phi3v.data import Example, ImageTextDataModule
 from phi3v.errors import UserError
 from phi3v.model import Scratch
-from phi3v.run.checks import batches_planned, check_lora_plus, check_shares
+from phi3v.run.checks import batches_planned, check_lora_plus, check_shares, make_trainer
 from phi3v.task import Task
 
 
@@ -28,6 +28,14 @@ def test_lora_plus_with_lora_is_let_through():
     check_lora_plus(
         OmegaConf.create({"optimizer": {"lora_plus_ratio": 16}}), LoraAdapter(r=2, alpha=4)
     )
+
+
+@pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_notebook"])
+def test_a_strategy_that_copies_this_process_is_refused(strategy):
+    node = {"_target_": "lightning.Trainer", "accelerator": "cpu", "devices": 2}
+    cfg = OmegaConf.create({"trainer": {**node, "strategy": strategy}})
+    with pytest.raises(UserError, match=rf"^trainer\.strategy={strategy}: it copies this process"):
+        make_trainer(cfg, [])
 
 
 def limits(train=1.0, val=1.0, overfit=0.0):

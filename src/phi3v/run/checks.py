@@ -13,6 +13,7 @@ from typing import Any
 import lightning
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from omegaconf import DictConfig
 
 from phi3v.adapter import Adapter
@@ -33,7 +34,8 @@ def make_trainer(cfg: DictConfig, callbacks: list[Any]) -> lightning.Trainer:
     """Lightning's Trainer as the group `trainer` says; its loggers come later.
 
     Raises:
-        UserError: When this machine cannot do it: no GPU, fewer devices, another precision.
+        UserError: When this machine cannot do it: no GPU, fewer devices, another precision; or
+            when its strategy would copy this process.
     """
     try:
         trainer: lightning.Trainer = instantiate(
@@ -47,6 +49,12 @@ def make_trainer(cfg: DictConfig, callbacks: list[Any]) -> lightning.Trainer:
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"trainer: {reason[:300]} (trainer=cpu runs on any machine)") from error
+    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+        # What its copies learn, or answer, stays with them.
+        raise UserError(
+            f"trainer.strategy={cfg.trainer.strategy}: it copies this process instead of starting "
+            "others like it; give trainer.strategy=ddp"
+        )
     return trainer
 
 

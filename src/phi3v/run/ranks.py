@@ -28,7 +28,6 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch import distributed, nn
 
-from phi3v.errors import UserError
 from phi3v.model.slices import WeightFiles
 from phi3v.training import ShardedStrategy
 
@@ -37,15 +36,9 @@ GRACE = 3.0  # seconds for the others to say what they have met themselves, when
 
 
 def begin(trainer: lightning.Trainer) -> None:
-    """Starts the other processes of a trainer, where no launcher has, and joins them to a group.
-
-    Raises:
-        UserError: When its strategy copies this process instead of starting others.
-    """
+    """Starts the other processes of a trainer, where no launcher has, and joins them to a group."""
     strategy = trainer.strategy
     if launcher := strategy.launcher:
-        if not isinstance(launcher, _SubprocessScriptLauncher):
-            raise UserError("trainer.strategy: copies of a process score nothing; give trainer=ddp")
         launcher.launch(lambda: None)
     strategy.connect(LightningModule())  # it asks for one
     strategy.setup_environment()
