@@ -1,7 +1,9 @@
 """What a training that goes on makes of the best checkpoints that it left."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
 import torch
 
 from phi3v.training import BestCheckpoint
@@ -45,3 +47,26 @@ def test_of_several_kept_one_that_is_gone_makes_room(folder):
     assert kept.best_model_path == str(folder / "best-step=2.ckpt")
     assert list(kept.best_k_models) == [kept.best_model_path]
     assert kept.check_monitor_top_k(None, torch.tensor(5.0))
+
+
+@pytest.mark.parametrize("score", [0.05, 0.15])
+def test_where_fewer_are_kept_than_before_it_is_the_best_of_them(folder, score, caplog):
+    folder.mkdir(parents=True)
+    names = {"best-step=2.ckpt": 0.2, "best-step=4.ckpt": 0.1, "best-step=6.ckpt": 0.3}
+    best = BestCheckpoint(folder, "number/mape", keep=1)
+    best.load_state_dict(keeping(folder, 3, names))
+    kept = str(folder / "best-step=4.ckpt")
+    assert (list(best.best_k_models), best.kth_best_model_path) == ([kept], kept)
+    alone = SimpleNamespace(strategy=SimpleNamespace(reduce_boolean_decision=bool))
+    assert best.check_monitor_top_k(alone, torch.tensor(score)) == (score < 0.1)
+    told = [record.getMessage().split("/")[-1] for record in caplog.records]
+    line = "stays, but is kept no longer: callbacks.best.keep"
+    assert told == [f"best-step={step}.ckpt {line}" for step in (2, 6)]
+
+
+def test_where_more_are_kept_than_before_there_is_room(folder):
+    folder.mkdir(parents=True)
+    best = BestCheckpoint(folder, "number/mape", keep=2)
+    best.load_state_dict(keeping(folder, 1, {"best.ckpt": 0.1}))
+    assert best.best_model_path == str(folder / "best.ckpt")
+    assert best.check_monitor_top_k(None, torch.tensor(5.0))

@@ -96,7 +96,7 @@ def test_steps_that_were_left_out_stay_counted(run, tmp_path):
 
 
 @pytest.mark.parametrize(("batch_size", "accumulate"), [(6, 1), (3, 2)])
-@pytest.mark.parametrize("step", [3, 4, 5])
+@pytest.mark.parametrize("step", [1, 3, 4, 5])
 def test_a_training_stopped_before_a_step_goes_on_with_that_step(
     run, tmp_path, step, batch_size, accumulate
 ):

@@ -71,6 +71,7 @@ class BestCheckpoint(ModelCheckpoint):
         super().load_state_dict(_moved(state_dict, str(self.dirpath)))
         self.best_values = state_dict.get("best_values", {})
         self._forget_what_is_gone()
+        self._keep_no_more()
 
     def _forget_what_is_gone(self) -> None:
         """Keep no score of a file that is not there: its weights could not be used at the end."""
@@ -82,6 +83,17 @@ class BestCheckpoint(ModelCheckpoint):
             gone = list(self.best_k_models)
             self.best_model_path, self.best_model_score, self.best_values = "", None, {}
         for path in gone:
+            del self.best_k_models[path]
+
+    def _keep_no_more(self) -> None:
+        """Take the best of them for those that are kept; an earlier part may have kept others."""
+        order = sorted(
+            self.best_k_models,
+            key=lambda path: float(self.best_k_models[path]),
+            reverse=self.mode == "max",
+        )
+        for path in order[self.save_top_k :]:
+            log.warning("%s stays, but is kept no longer: callbacks.best.keep", path)
             del self.best_k_models[path]
         worst = max if self.mode == "min" else min
         self.kth_best_model_path = (
@@ -150,9 +162,12 @@ class LastCheckpoint(ModelCheckpoint):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Save where an interruption between steps left the training, and nothing else."""
-        told = isinstance(exception, SystemExit | NonFiniteStep)
-        if told and trainer.global_step > 0 and not trainer.validating:
+        """Save where an interruption between steps left the training, and nothing else.
+
+        What was told to end before its first step has nothing to save.
+        """
+        told = isinstance(exception, SystemExit) and trainer.global_step > 0
+        if (told or isinstance(exception, NonFiniteStep)) and not trainer.validating:
             self._save_checkpoint(trainer, self.format_checkpoint_name({}))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
