@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from phi3v.errors import UserError
-from phi3v.training import LastCheckpoint, LoggedStep, StepMetrics
+from phi3v.training import LastCheckpoint, LoggedStep, StepMetrics, Throughput
 
 from .conftest import Killed
 
@@ -115,7 +115,8 @@ def test_no_row_is_lost_to_a_kill_between_a_checkpoint_and_its_log(
 
 
 def test_a_row_that_was_logged_is_not_logged_again(run, tmp_path):
-    keep = {"keep": LastCheckpoint(tmp_path), "others": [LoggedStep()]}
+    # Which has figures for the first epoch alone.
+    keep = {"keep": LastCheckpoint(tmp_path), "others": [LoggedStep(), Throughput(seconds=60)]}
     run("run", **keep)
     before = read(tmp_path / "run")
     run("run", resume=tmp_path / "last.ckpt", **keep)

@@ -19,14 +19,12 @@ class LoggedStep(Callback):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Put it in; of a validation nothing, for that is logged before it is saved."""
+        """Put it in; behind a validation that is the validation's, which is logged by then."""
         every = cast(Any, trainer).log_every_n_steps  # of which Lightning's types know nothing
         if every and trainer.global_step % every == 0:
-            checkpoint[KEY] = {
-                name: float(value)
-                for name, value in trainer.logged_metrics.items()
-                if not name.startswith("val/")
-            }
+            # logged_metrics would be those of all steps so far, each one's latest.
+            metrics = trainer._logger_connector.metrics["log"]
+            checkpoint[KEY] = {name: float(cast(Any, value)) for name, value in metrics.items()}
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
