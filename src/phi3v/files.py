@@ -19,6 +19,8 @@ from phi3v.errors import UserError
 
 #: What is raised where something cannot be written: safetensors puts the system's error into words.
 UNWRITTEN = (OSError, SafetensorError)
+#: What there is to do about a full disk.
+MAKE_SPACE = "make space"
 _NUMBER = re.compile(r"\(os error (\d+)\)")
 
 
@@ -56,7 +58,7 @@ def writing(file: Path) -> Iterator[None]:
         free = shutil.disk_usage(file.parent).free if file.parent.is_dir() else 0
         raise UserError(
             f"{file}: it cannot be written, {free / 2**20:,.1f} MiB were free there"
-            f" ({said(error)}): make space; a training goes on with resume=true, a sweep with the"
+            f" ({said(error)}): {MAKE_SPACE}; a training goes on with resume=true, a sweep with the"
             " same command"
         ) from error
 
@@ -66,7 +68,7 @@ def no_space(error: BaseException) -> str:
     if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
         return ""
     where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{error.strerror}: make space"
+    return f"{where}{error.strerror}: {MAKE_SPACE}"
 
 
 def said(error: Exception) -> str:

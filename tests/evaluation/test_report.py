@@ -6,6 +6,7 @@ import pytest
 from html_page import Page
 from PIL import Image
 
+from phi3v.errors import UserError
 from phi3v.evaluation.cards import row_error, sample, worst
 from phi3v.evaluation.comparison import compare
 from phi3v.evaluation.figures import metric_title, write_figure
@@ -117,6 +118,14 @@ def test_the_report_shows_everything_there_is(tmp_path, pictures):
     assert page.count("circle", "point") + page.count("polygon", "point") == 91
     assert page.count("path", "cross") == 10
     assert page.count("table", "confusion") == 1
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_page_that_is_there(tmp_path, pictures):
+    (tmp_path / "report.html.part").symlink_to("/dev/full")
+    (tmp_path / "report.html").write_text("before", encoding="utf-8")
+    with pytest.raises(UserError, match=r"report\.html: it cannot be written.*No space left"):
+        report(tmp_path, PRODUCTS, product_rows(3, pictures), HISTORY)
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == "before"
 
 
 def test_the_metric_that_selects_the_checkpoint_has_a_curve(tmp_path, pictures):

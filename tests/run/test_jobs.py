@@ -107,6 +107,19 @@ def test_a_log_that_cannot_be_written_is_one_line_and_hides_no_error(
     assert others == ["error: thirteen is bad luck"]
 
 
+def test_a_disk_that_is_full_is_told_once_where_the_outcome_has_no_room_either(
+    start: Start, begins_with
+) -> None:
+    begins_with(
+        '(run / "outcome.json.part").symlink_to("/dev/full")',
+        "import errno",
+        "raise OSError(errno.ENOSPC, 'No space left on device', 'a.ckpt')",
+    )
+    done = start("hydra.run.dir=mine")
+    reason = "a.ckpt: No space left on device: make space; a training goes on with resume=true"
+    assert (done.returncode, done.stderr) == (2, f"error: {reason}\n")
+
+
 @pytest.mark.parametrize("rank", ["0", "1"])
 def test_a_disk_that_is_full_under_a_training_is_one_line(
     start: Start, begins_with, here: Path, rank: str

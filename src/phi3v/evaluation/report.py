@@ -19,6 +19,7 @@ from phi3v.evaluation.charts import Series, line_chart, scatter_chart
 from phi3v.evaluation.figures import HEADLINE, kind_of, metric_title, write_figure
 from phi3v.evaluation.page import page, points, tick
 from phi3v.evaluation.tables import comparison_table, confusion_table
+from phi3v.files import write_whole
 from phi3v.task import Task
 
 _MOST_FACTS = 2000  # characters of one environment value
@@ -49,6 +50,9 @@ def write_report(
         config_yaml: the resolved configuration.
         environment: versions, hardware, seed; any nesting.
         verdict: the sentences of the verdict.
+
+    Raises:
+        UserError: When it cannot be written, as on a full disk.
     """
     sections = [
         _head(title, summary, verdict),
@@ -58,7 +62,7 @@ def write_report(
         _pictures(predictions, task),
         _facts(summary, config_yaml, environment),
     ]
-    path.write_text(page(title, sections), encoding="utf-8")
+    write_whole(path, page(title, sections))
 
 
 def _head(title: str, summary: Mapping[str, Any], verdict: Sequence[str]) -> str:

@@ -30,7 +30,7 @@ from phi3v.config.launchers import (
     process_name,
 )
 from phi3v.errors import PrunedError, UserError
-from phi3v.files import no_space
+from phi3v.files import MAKE_SPACE, no_space
 from phi3v.run.lock import only_program_on
 from phi3v.run.obstacle import obstacle
 from phi3v.run.orphans import end_with_parent, known_to_others
@@ -189,7 +189,7 @@ def _end(folder: Path, outcome: Outcome, log_text: str = "") -> None:
 
     Raises:
         UserError: When a good outcome cannot be written. With any other, what the run ended of is
-            what its user has to see; that may well be the same full disk.
+            what its user has to see, and that alone where it is the same full disk.
     """
     if is_first_process():
         try:
@@ -197,7 +197,8 @@ def _end(folder: Path, outcome: Outcome, log_text: str = "") -> None:
         except UserError as error:
             if outcome.status in GOOD:
                 raise
-            print(f"error: {error}", file=sys.stderr)
+            if MAKE_SPACE not in outcome.reason:
+                print(f"error: {error}", file=sys.stderr)
         if outcome.status != "ok" and ("wandb" in sys.modules or agent_run()):
             pkgutil.resolve_name("phi3v.run.wandb_end:tell_wandb")(outcome)
     record = logging.LogRecord(__name__, logging.ERROR, __file__, 0, log_text, None, None)
