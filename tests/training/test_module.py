@@ -81,8 +81,8 @@ def test_only_so_many_steps_are_left_out():
     policy = NonFiniteSteps(skips=1)
     assert policy.allows(1, 0.5, 1.0, ["a"])
     assert not policy.allows(2, math.nan, 1.0, ["a", "b"])
-    with pytest.raises(NonFiniteStep, match=r"step 3: the loss is inf, on the examples c, after 1"):
-        policy.allows(3, math.inf, math.nan, ["c"])
+    with pytest.raises(NonFiniteStep, match=r"step 3: .* on the examples c, d, after 1"):
+        policy.allows(3, math.inf, math.nan, ["c", "d", "c"])
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])

@@ -36,7 +36,7 @@ class NonFiniteSteps:
             step: Its number, from 1.
             loss: Of the whole step.
             norm: Of the whole step's gradient.
-            ids: The examples in it, on all ranks.
+            ids: The examples in it, on all ranks; one may also fill up another rank.
 
         Raises:
             NonFiniteStep: When too many steps were left out already.
@@ -46,7 +46,7 @@ class NonFiniteSteps:
         what = (
             f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient's norm is {norm}"
         )
-        line = f"step {step}: {what}, on the examples {', '.join(ids)}"
+        line = f"step {step}: {what}, on the examples {', '.join(dict.fromkeys(ids))}"
         if self.skipped == self.skips:
             already = f", after {self.skipped} that were left out" if self.skipped else ""
             raise NonFiniteStep(
