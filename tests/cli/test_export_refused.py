@@ -30,6 +30,21 @@ def test_a_folder_with_something_in_it_is_never_written_to(phi3v, lora_run, tmp_
     assert len(list(tmp_path.iterdir())) == 2
 
 
+@pytest.mark.parametrize("kind", ["--merge", "--adapter"])
+@pytest.mark.parametrize("file", ["metrics.json", "environment.json"])
+def test_what_the_card_cannot_read_is_told_before_a_model_is_loaded(
+    phi3v, tmp_path, monkeypatch, kind, file
+):
+    run = make_run(tmp_path / "run")
+    (run / file).write_text('{"test": ')
+    monkeypatch.setattr(subject, "load_trained", None)  # calling it would be another error
+    ended = phi3v("export", run, kind, tmp_path / "out")
+    assert ended.status == 2
+    (line,) = ended.err.splitlines()
+    assert f"{file}: " in line
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -63,7 +78,7 @@ def test_an_interrupted_export_leaves_nothing(phi3v, lora_run, tmp_path, monkeyp
         assert (draft / "model.safetensors").is_file()
         raise error
 
-    monkeypatch.setattr("phi3v.run.export.model_card", fails)
+    monkeypatch.setattr(subject, "_as_written", fails)
     ended = phi3v("export", lora_run, "--merge", tmp_path / "out")
     assert ended.status == (130 if isinstance(error, KeyboardInterrupt) else 2)
     assert ended.err.count("\n") <= 2

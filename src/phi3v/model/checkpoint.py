@@ -179,6 +179,11 @@ class Checkpoint:
             ) from error
 
     def _processor(self, folder: Path) -> Phi3VProcessor:
+        if not (folder / "tokenizer.json").is_file():
+            raise UserError(
+                f"{self.path}: it has no tokenizer.json, and nobody else's would do; copy that of "
+                "the model that this one was made from"
+            )
         tokenizer = _load(
             load_tokenizer,
             f"{self.path}: tokenizer.json",

@@ -68,6 +68,7 @@ def export_merged(
     written = dtype or str(recorded.config["model"]["dtype"])
     size = torch_dtype(written).itemsize
     probe = Probe.of(recorded)
+    model_card(recorded, out.name, [], written)  # what it cannot read is told before minutes pass
 
     def check(model: nn.Module) -> None:
         check_room(out, size * _count(model))
@@ -227,6 +228,7 @@ def export_adapter(recorded: Recorded, out: Path, *, device: torch.device, say: 
         )
     if reasons := reasons_against(folder):
         raise UserError(f"{folder}: {'; '.join(reasons)}; {instead}")
+    adapter_card(recorded, out.name, [])  # what it cannot read is told before minutes pass
     config = read_adapter_config(folder)
     base = recorded.config["model"].get("path", config.get("base_model_name_or_path"))
     tensors: Mapping[str, Tensor] = read_adapter(folder)[1]
