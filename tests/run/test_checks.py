@@ -13,7 +13,13 @@ from phi3v.adapter import FullFineTuning, LoraAdapter, NoAdapter
 from phi3v.data import Example, ImageTextDataModule
 from phi3v.errors import UserError
 from phi3v.model import Scratch
-from phi3v.run.checks import batches_planned, check_lora_plus, check_shares, make_trainer
+from phi3v.run.checks import (
+    batches_planned,
+    check_lora_plus,
+    check_shares,
+    check_trainer,
+    make_trainer,
+)
 from phi3v.task import Task
 
 
@@ -28,6 +34,32 @@ def test_lora_plus_with_lora_is_let_through():
     check_lora_plus(
         OmegaConf.create({"optimizer": {"lora_plus_ratio": 16}}), LoraAdapter(r=2, alpha=4)
     )
+
+
+TRAINER = {"max_epochs": 3, "num_nodes": 1, "gradient_clip_val": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("word", "line"),
+    [
+        ({"max_epochs": 0}, r"trainer\.max_epochs=0: at least 1"),
+        ({"max_epochs": -2}, r"trainer\.max_epochs=-2: at least 1"),
+        ({"check_val_every_n_epoch": 0}, r"trainer\.check_val_every_n_epoch=0: at least 1"),
+        ({"log_every_n_steps": -1}, r"trainer\.log_every_n_steps=-1: at least 0"),
+        ({"gradient_clip_val": -0.5}, r"trainer\.gradient_clip_val=-0\.5: at least 0"),
+        ({"num_nodes": 2}, r"trainer\.num_nodes=2: .*; start it on each of them with torchrun or"),
+    ],
+)
+def test_what_a_trainer_takes_and_cannot_mean_is_refused(word, line):
+    with pytest.raises(UserError, match=f"^{line}"):
+        check_trainer(OmegaConf.create({"trainer": {**TRAINER, **word}}))
+
+
+def test_what_a_trainer_can_mean_is_let_through(monkeypatch):
+    for word in ({}, {"max_epochs": -1}, {"max_epochs": None}, {"gradient_clip_val": 0}):
+        check_trainer(OmegaConf.create({"trainer": {**TRAINER, **word}}))
+    monkeypatch.setenv("NODE_RANK", "1")  # as Lightning is told by hand
+    check_trainer(OmegaConf.create({"trainer": {**TRAINER, "num_nodes": 2}}))
 
 
 @pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_notebook"])

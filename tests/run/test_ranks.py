@@ -11,12 +11,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from attempts import count_all
 from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from safetensors.torch import load_file
 from small_model import make_checkpoint
-from warm_start import warm_start
+from torch.distributed import TCPStore
+from warm_start import FORKS, warm_start
 
 from phi3v.run import ranks
 from phi3v.run.ranks import ending_others, ending_together, gathered, shares
@@ -41,6 +43,27 @@ def test_each_batch_counts_once_and_in_lockstep_all_take_as_many(count, size, lo
 
 def test_a_process_alone_has_gathered_what_it_found():
     assert gathered({3: "three", 1: "one"}) == {3: "three", 1: "one"}
+
+
+@pytest.mark.slow
+def test_processes_that_torchrun_starts_again_find_each_other():
+    """Also where the second one comes first, and finds what the first one left the time before.
+
+    By chance (which of two ports is greater) that did no harm in every other attempt.
+    """
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    for attempt in range(5):
+        both = [
+            FORKS.Process(target=count_all, args=(attempt, rank, store.port, 0.5 * (rank == 0)))
+            for rank in range(2)
+        ]
+        for process in both:
+            process.start()
+        for process in both:
+            process.join(30)
+        for process in both:
+            process.kill()  # which would wait for the other one for half an hour
+        assert [process.exitcode for process in both] == [2, 2]
 
 
 @pytest.fixture

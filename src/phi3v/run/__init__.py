@@ -11,13 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from phi3v.run.told_to_end import leaving_when_told
+
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
 def train(cfg: "DictConfig") -> float | None:
     """Trains, evaluates and reports one run; see phi3v.run.training."""
-    with _importing():
+    with _importing(), leaving_when_told():
         from phi3v.run.training import train as run_training
 
     return run_training(cfg)
@@ -25,7 +27,7 @@ def train(cfg: "DictConfig") -> float | None:
 
 def evaluate(cfg: "DictConfig") -> float | None:
     """Scores a run or a bare base; see phi3v.run.evaluation."""
-    with _importing():
+    with _importing(), leaving_when_told():
         from phi3v.run.evaluation import evaluate as run_evaluation
 
     return run_evaluation(cfg)

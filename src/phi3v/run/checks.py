@@ -6,6 +6,7 @@ check_splits(pieces)
 """
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,25 @@ def check_nodes(cfg: DictConfig) -> None:
         raise UserError(
             f"trainer.num_nodes={cfg.trainer.num_nodes}: this is one process on one node; give "
             "trainer.num_nodes=1 and what fits there, or start it with torchrun or srun"
+        )
+
+
+def check_trainer(cfg: DictConfig) -> None:
+    """Refuses what Lightning's Trainer takes and cannot mean.
+
+    Raises:
+        UserError: For numbers out of their range, and for nodes that nobody has started.
+    """
+    trainer = cfg.trainer
+    least = {"max_epochs": (1, -1), "check_val_every_n_epoch": (1,), "log_every_n_steps": (0,)}
+    for name, (lowest, *others) in {**least, "gradient_clip_val": (0,)}.items():
+        value = trainer.get(name)
+        if isinstance(value, int | float) and value < lowest and value not in others:
+            raise UserError(f"trainer.{name}={value}: at least {lowest}")
+    if trainer.num_nodes > 1 and launched_processes() == 1 and "NODE_RANK" not in os.environ:
+        raise UserError(
+            f"trainer.num_nodes={trainer.num_nodes}: this is one process on one node, which would "
+            "wait for the others; start it on each of them with torchrun or srun"
         )
 
 

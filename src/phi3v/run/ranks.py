@@ -15,23 +15,25 @@ Alone, a process has every share.
 
 import atexit
 import contextlib
+import os
 import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 import lightning
 from lightning.pytorch import LightningModule
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch import distributed, nn
 
 from phi3v.model.slices import WeightFiles
+from phi3v.run.told_to_end import leaving_when_told
 from phi3v.training import ShardedStrategy
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+_GROUPED = (DDPStrategy, ModelParallelStrategy)
 GRACE = 3.0  # seconds for the others to say what they have met themselves, when one has failed
 
 
@@ -41,7 +43,38 @@ def begin(trainer: lightning.Trainer) -> None:
     if launcher := strategy.launcher:
         launcher.launch(lambda: None)
     strategy.connect(LightningModule())  # it asks for one
+    join_attempt(strategy)
     strategy.setup_environment()
+
+
+def join_attempt(strategy: Any, environment: Mapping[str, str] = os.environ) -> None:
+    """Joins the processes that torchrun has started again, before Lightning would.
+
+    The agent of torchrun keeps one store for all of its attempts, and torch tells them not apart
+    there: who comes first would look for the others where those of the earlier attempt were. Here
+    each further attempt has a part of the store for itself.
+
+    Args:
+        strategy: Of Lightning, before it has set up anything.
+        environment: As torchrun makes it.
+    """
+    attempt = environment.get("TORCHELASTIC_RESTART_COUNT", "0")
+    shared = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    if attempt == "0" or not shared or not isinstance(strategy, _GROUPED):
+        return
+    strategy.set_world_ranks()
+    address, port = environment["MASTER_ADDR"], int(environment["MASTER_PORT"])
+    stores: Any = distributed  # the types of which do not name them
+    store = stores.TCPStore(address, port, is_master=False)
+    device = strategy.root_device
+    distributed.init_process_group(
+        strategy._get_process_group_backend(),
+        store=stores.PrefixStore(f"attempt_{attempt}", store),
+        rank=strategy.global_rank,
+        world_size=strategy.world_size,
+        timeout=strategy._timeout,
+        device_id=None if device.type == "cpu" else device,
+    )
 
 
 def place(model: nn.Module, weights: WeightFiles | None, trainer: lightning.Trainer) -> nn.Module:
@@ -124,22 +157,12 @@ def ending_others(trainer: lightning.Trainer) -> Iterator[None]:
 @contextmanager
 def ending_together(trainer: lightning.Trainer) -> Iterator[None]:
     """The same where nobody listens to signals: one that was told to end ends the others too."""
-
-    def end(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    before = {one: signal.getsignal(one) for one in SIGNALS}
-    try:
-        for one in SIGNALS:
-            if before[one] == signal.SIG_DFL:  # which would end this process without a word
-                signal.signal(one, end)
-        yield
-    except BaseException:
-        _end_others_at_exit(trainer)
-        raise
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+    with leaving_when_told():
+        try:
+            yield
+        except BaseException:
+            _end_others_at_exit(trainer)
+            raise
 
 
 def _taken_over(trainer: lightning.Trainer) -> list[subprocess.Popen[bytes]]:

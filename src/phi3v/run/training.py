@@ -21,17 +21,18 @@ from phi3v.errors import PrunedError
 from phi3v.files import writing
 from phi3v.run.answering import Answers, answer
 from phi3v.run.assembly import Pieces, base_again, base_of
-from phi3v.run.checks import check_processes, check_step
+from phi3v.run.checks import check_processes, check_step, check_trainer
 from phi3v.run.directory import RunDirectory
 from phi3v.run.ending import show_results, write_results
 from phi3v.run.environment import environment
 from phi3v.run.loggers import log_final, make_loggers
 from phi3v.run.numerics import repeatable
 from phi3v.run.quiet import quiet_libraries
-from phi3v.run.ranks import ending_others, ending_together, leave
+from phi3v.run.ranks import ending_others, ending_together, join_attempt, leave
 from phi3v.run.resuming import Begun, goes_on, take_up
 from phi3v.run.scoring import score
 from phi3v.run.setup import Setup, set_up
+from phi3v.run.told_to_end import leaving_when_told
 from phi3v.training import BestCheckpoint, StallReport, StopHopeless, Watch, read_weights
 
 log = logging.getLogger(__name__)
@@ -50,19 +51,22 @@ def train(cfg: DictConfig) -> float | None:
     quiet_libraries()
     check_processes(cfg)
     check_step(cfg)
+    check_trainer(cfg)
     repeatable(cfg.seed)
     begun = take_up(cfg, run) if goes_on(cfg) else Begun()
     if is_first_process():
         if begun.checkpoint is None:
             save_config(cfg, run.path)
         run.write_environment(environment(cfg.seed))
-    setup = set_up(cfg, run, begun)
-    loggers = setup.trainer.loggers = make_loggers(cfg, run, begun.step)
+    with leaving_when_told():
+        setup = set_up(cfg, run, begun)
+        loggers = setup.trainer.loggers = make_loggers(cfg, run, begun.step)
     validated = _fit(cfg, setup, begun)
     kept, answers = _test(cfg, setup, run)
     if not setup.trainer.is_global_zero:
         return None
-    return _report(cfg, setup, run, answers, validated, kept, loggers)
+    with leaving_when_told():
+        return _report(cfg, setup, run, answers, validated, kept, loggers)
 
 
 def _fit(cfg: DictConfig, setup: Setup, begun: Begun) -> Mapping[str, float]:
@@ -71,6 +75,7 @@ def _fit(cfg: DictConfig, setup: Setup, begun: Begun) -> Mapping[str, float]:
     if begun.checkpoint:
         log.info("going on after step %d, from %s", begun.step, begun.checkpoint)
     with ending_others(trainer):
+        join_attempt(trainer.strategy)
         trainer.fit(setup.module, datamodule=data, ckpt_path=begun.checkpoint)
     if setup.interruption.agreed(trainer):  # in the very last step
         raise SystemExit(128 + (setup.interruption.received or 0))
