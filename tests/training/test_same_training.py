@@ -197,5 +197,5 @@ def test_a_training_goes_on_with_other_micro_batches(run, tmp_path, step, before
 
 def test_with_dropout_a_checkpoint_of_another_division_is_refused(run, tmp_path):
     run("first", dropout=0.1, keep=LastCheckpoint(tmp_path))
-    with pytest.raises(UserError, match=r"1 micro-batches a step, this one has 1 and 2"):
+    with pytest.raises(UserError, match=r"1 micro-batch\(es\) a step, this one has 1 and 2"):
         run("other", 3, 2, dropout=0.1, resume=tmp_path / "last.ckpt")

@@ -162,6 +162,8 @@ def test_a_watch_of_no_time_is_none(make_module, make_data, make_trainer, caplog
     assert "nothing done" not in caplog.text
     with pytest.raises(UserError, match="at least 0"):
         StallReport(seconds=-1)
+    with pytest.raises(UserError, match="at least 0"):
+        Throughput(seconds=-1)
 
 
 @pytest.mark.parametrize(

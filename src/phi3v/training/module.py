@@ -240,8 +240,8 @@ class FineTuning(LightningModule):
         if before != now and self._drops_out():
             # Drawn for each micro-batch of each process, the noise would be another one.
             raise UserError(
-                f"the checkpoint is of a training on {before['devices']} devices with "
-                f"{before['micro_batches']} micro-batches a step, this one has {now['devices']} "
+                f"the checkpoint is of a training on {before['devices']} device(s) with "
+                f"{before['micro_batches']} micro-batch(es) a step, this one has {now['devices']} "
                 f"and {now['micro_batches']}: with dropout it would be another training; go on "
                 "with as many, or start anew"
             )

@@ -16,6 +16,7 @@ import torch
 from lightning.fabric.utilities.throughput import get_available_flops
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from phi3v.errors import UserError
 from phi3v.training.module import FineTuning
 from phi3v.training.step_sums import TERA, StepTotal
 
@@ -32,6 +33,8 @@ class Throughput(Callback):
     """
 
     def __init__(self, seconds: float = 1.0) -> None:
+        if seconds < 0:
+            raise UserError(f"callbacks.throughput.seconds={seconds}: at least 0")
         self.seconds = seconds
         self._step = 0
         self._first = True
