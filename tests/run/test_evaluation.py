@@ -1,13 +1,17 @@
-"""Which splits an evaluation of other data takes, and what its page is called."""
+"""Which splits an evaluation of other data takes, its page's title, and where it stands still."""
 
 import csv
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
 from phi3v.config.composing import check_command_line
 from phi3v.data import save_splits
+from phi3v.run import evaluation
 from phi3v.run.directory import RunDirectory
 from phi3v.run.evaluation import page_title, splits_for
 
@@ -75,3 +79,22 @@ def test_a_page_is_called_by_what_tells_its_subject_from_the_others_on_it() -> N
     assert page_title(None, "Base model", "val", beside=False) == "base: val"
     both = page_title("lora_r16", "lora_r16 2026-01-01", "test", beside=True)
     assert both == "lora_r16 2026-01-01: test"
+
+
+def test_an_evaluation_that_stands_still_says_where(monkeypatch, caplog):
+    def answer(*_, note, **__):
+        note("in batch 2 of 3, blank pictures")
+        time.sleep(1)
+
+    monkeypatch.setattr(evaluation, "STALLED", 0.3)
+    monkeypatch.setattr(evaluation, "answer", answer)
+    for name in ("begin", "place", "remember_pictures", "leave"):
+        monkeypatch.setattr(evaluation, name, lambda *_, **__: None)
+    strategy = SimpleNamespace(root_device=torch.device("cpu"), launcher=None)
+    trainer = SimpleNamespace(strategy=strategy, global_rank=3, limit_test_batches=1.0)
+    loaded = SimpleNamespace(model=torch.nn.Linear(1, 1), weights=None)
+    pieces = SimpleNamespace(task=None, data=None, loaded=loaded)
+    cfg = OmegaConf.create({"model": {}, "split": "test", "max_new_tokens": 8})
+    evaluation._answers(cfg, None, pieces, [], trainer, "Base model")
+    told = "rank 3: nothing done for 0 s, in batch 2 of 3, blank pictures (answer, "
+    assert told in caplog.text

@@ -9,8 +9,7 @@ Importing takes longer than most tests' runs. A server process (multiprocessing'
 imports once and every program is a fork of it: its own memory, its own session, its own end. What
 it starts itself, the other ranks of a training or the jobs of a sweep, are forks that were made
 before it began and have waited since. What forks share is that the libraries were imported before
-the program's environment was set; tests of the imports, of how a training is started and of what is
-timed start a new interpreter instead.
+the program's environment was set; tests of imports, of starts and of times use a new interpreter.
 """
 
 import atexit
