@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from started import to_its_end
 
 from phi3v.cli import COMMANDS, export, predict
 
@@ -126,3 +127,14 @@ def test_arguments_are_checked_before_anything_heavy_is_imported(lora_run, words
     )  # fmt: skip
     assert ended.returncode == (0 if words == ["--help"] else 2), ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_a_command_that_a_library_ends_says_in_which_line_that_was():
+    program = (
+        "import os; from phi3v.cli import main, predict; predict.run = lambda given: os.abort();"
+        "main(['predict', 'a.png'])"
+    )
+    status, _, said = to_its_end("-c", program)
+    assert status == -signal.SIGABRT
+    assert "Fatal Python error: Aborted" in said
+    assert '__init__.py", line ' in said

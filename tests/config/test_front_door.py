@@ -1,10 +1,12 @@
 """A wrong command line is refused in one line, with the nearest right word, before torch loads."""
 
 import re
+import signal
 from pathlib import Path
 
 import pytest
 import yaml
+from started import to_its_end
 
 from phi3v.config.composing import check_command_line
 from phi3v.config.front_door import _place, read_arguments
@@ -12,7 +14,7 @@ from phi3v.config.overrides import alternatives, read_overrides, without_null
 from phi3v.config.sweeps import mode_as_flag
 from phi3v.errors import UserError
 
-from .conftest import heavy_imports, messages
+from .conftest import ROOT, heavy_imports, messages
 
 WRONG = {
     "optimizer.lrr=1": "unknown key 'optimizer.lrr' (did you mean 'optimizer.lr'?)",
@@ -248,6 +250,15 @@ def test_a_refusal_is_one_line_costs_nothing_and_leaves_nothing(
     assert "did you mean" in line
     assert heavy_imports(done.stderr) == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_program_that_a_library_ends_says_in_which_line_that_was(tmp_path: Path) -> None:
+    started = f"enter(os.abort, {str(ROOT / 'train.py')!r}, 'train')"
+    program = f"import os; from phi3v.config.front_door import enter; {started}"
+    status, _, said = to_its_end("-c", program, cwd=tmp_path)
+    assert status == -signal.SIGABRT
+    assert "Fatal Python error: Aborted" in said
+    assert 'front_door.py", line ' in said
 
 
 @pytest.mark.parametrize("script", ["train.py", "eval.py"])

@@ -19,6 +19,7 @@ from types import FrameType
 from typing import Any
 
 from phi3v.cli.parsing import Parser, meant
+from phi3v.crashes import tell_crashes
 from phi3v.errors import UserError
 
 WRONG_INPUT = 2
@@ -39,6 +40,7 @@ def main(words: Sequence[str] | None = None) -> int:
     Returns:
         What the command returns; 2 for wrong input, 130 after Ctrl-C.
     """
+    tell_crashes()
     given = list(sys.argv[1:] if words is None else words)
     # What is half written is tidied away, as after Ctrl-C.
     before = signal.signal(signal.SIGTERM, _leave)

@@ -36,6 +36,7 @@ from phi3v.config.resuming import is_finished, kept_settings, unfinished_run
 from phi3v.config.saving import FILE as CONFIG
 from phi3v.config.saving import base_on_run
 from phi3v.config.sweeps import config_flags, mode_as_flag, sweep_folder, sweep_words
+from phi3v.crashes import tell_crashes
 from phi3v.errors import UserError
 from phi3v.files import no_space
 
@@ -56,6 +57,7 @@ def enter(program: Callable[[], Any], script: str, name: str) -> None:
         script: The script's `__file__`; conf/ lies beside it.
         name: "train" or "eval".
     """
+    tell_crashes()
     resolvers.register()
     conf = Path(script).resolve().parent / "conf"
     try:
