@@ -219,3 +219,11 @@ def test_a_run_on_four_bits_is_merged_with_the_base_that_it_was_trained_on(
     assert (logits(whole, processor, pictures[0], task) - wanted).abs().max() > 0.01
     assert "the base is as it was trained on: rounded to nf4" in ended.out
     assert "quantization_config" not in json.loads((tmp_path / "out" / "config.json").read_text())
+
+
+def test_settings_that_a_run_left_out_are_the_defaults(phi3v, pictures, tmp_path):
+    run = make_run(tmp_path / "run", "adapter.r=4", "~model.dtype", "~model.attn_implementation")
+    ended = export(phi3v, run, tmp_path / "out")
+    assert {dtype for _, dtype, _ in shapes_in(tmp_path / "out").values()} == {"F32"}, ended.err
+    asked = phi3v("predict", str(run), str(pictures[0]))
+    assert asked.status == 0, asked.err

@@ -215,7 +215,7 @@ def _model_of_run(recorded: Recorded, name: str | None) -> "tuple[nn.Module, Phi
     device = device_named(name)
     quiet_libraries()
     settings = {}
-    if device.type == "cpu" and recorded.config["model"]["attn_implementation"] == FLASH:
+    if device.type == "cpu" and recorded.config["model"].get("attn_implementation") == FLASH:
         print(f"{FLASH} needs a GPU: attention is computed by sdpa here", file=sys.stderr)
         settings["attn_implementation"] = "sdpa"
     trained = load_trained(recorded, settings)

@@ -65,7 +65,7 @@ def export_merged(
             the run's model. Nothing is left at `out` then.
     """
     check_free(out)
-    written = dtype or str(recorded.config["model"]["dtype"])
+    written = dtype or str(recorded.config["model"].get("dtype", Checkpoint.dtype))
     size = torch_dtype(written).itemsize
     probe = Probe.of(recorded)
     model_card(recorded, out.name, [], written)  # what it cannot read is told before minutes pass
