@@ -151,7 +151,7 @@ SMALL = (
     "experiment=lora_r16",
     "data.rows=40",
     "trainer.max_epochs=1",
-    "max_new_tokens=24",
+    "max_new_tokens=8",
     "batch_size=8",
     "data.batch_size=8",
 )

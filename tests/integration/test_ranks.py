@@ -19,7 +19,7 @@ WORDS = (
     "experiment=lora_r16",
     "data.rows=41",
     "trainer.max_epochs=2",
-    "max_new_tokens=24",
+    "max_new_tokens=8",
     "batch_size=8",
     "adapter.scope=[decoder,projector,vision]",
 )
@@ -141,7 +141,7 @@ def test_an_adapter_that_starts_from_the_weights_is_the_same_training_too(progra
 
 
 def test_a_whole_model_is_trained_divided_and_kept_whole(program) -> None:
-    words = ("experiment=full", "data.rows=41", "trainer.max_epochs=1", "max_new_tokens=24")
+    words = ("experiment=full", "data.rows=41", "trainer.max_epochs=1", "max_new_tokens=8")
     # Adam moves a weight whose gradient is nearly nothing by the rate, whatever rounding made it.
     words = (*words, "optimizer.lr=5e-4")
     alone, divided = program("train.py", *words), program("train.py", *words, *FSDP)

@@ -96,7 +96,7 @@ def test_the_outcome_tells_the_objective(small) -> None:
 
 
 def test_a_bare_base_can_be_scored(program) -> None:
-    scored = program("eval.py", "model=tiny", "data.rows=40", "max_new_tokens=24")
+    scored = program("eval.py", "model=tiny", "data.rows=40", "max_new_tokens=8")
     assert scored.status == 0, scored.err[-3000:]
     assert "Base model" in scored.out
     assert "base" not in scored.metrics["systems"]

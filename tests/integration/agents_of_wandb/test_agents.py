@@ -112,7 +112,7 @@ def test_the_walkthrough_can_be_walked(server, home, env, tmp_path) -> None:
     shutil.copytree(ROOT / "agent", home / "agent")
     (home / "runs").mkdir()
     (home / "conf" / "local").mkdir(exist_ok=True)
-    small = {"data": {"rows": 40}, "trainer": {"max_epochs": 1}, "max_new_tokens": 24}
+    small = {"data": {"rows": 40}, "trainer": {"max_epochs": 1}, "max_new_tokens": 8}
     local = f"# @package _global_\n{yaml.safe_dump(small)}"
     (home / "conf" / "local" / "default.yaml").write_text(local)
     apart = ("PHI3V_RUNS", "WANDB_MODE", "WANDB_DIR")
