@@ -177,6 +177,7 @@ def test_a_search_ends_a_training_that_has_no_hope(home, env) -> None:
         # The sampler draws the second one first, and both of them with its first three numbers.
         *("optimizer.lr=choice(1e-9,0.004)", "hydra.sweeper.n_trials=3"),
         *("callbacks.hopeless.jobs=1", "task.objective=title/edit_similarity", "sweep_dir=all"),
+        "max_new_tokens=24",  # enough of a title to come nearer to it
     )
     status, out, err = sweep(home, env, *words)
     assert status == 0, err[-3000:]
