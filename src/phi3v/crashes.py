@@ -9,9 +9,9 @@ _STDERR = 2
 
 
 def tell_crashes() -> None:
-    """Let the process say in which line of Python it was, should a library end it.
+    """Let the process say in which line of Python each of its threads was, should a library end it.
 
-    The system alone would say "Segmentation fault" at best, and not which of several processes.
+    The system alone would say "Segmentation fault" at best. The rank of the process is not said.
     Where somebody else listens already, as a test runner does, that stays.
     """
     if not faulthandler.is_enabled():
